@@ -1,0 +1,1 @@
+"""The HTTP API: OAuth, hospitals, models, trainings, metrics, audit, exchange."""

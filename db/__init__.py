@@ -1,0 +1,1 @@
+"""PostgreSQL: models, queries, audit chain, migrations; a hospital's own store."""

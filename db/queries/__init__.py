@@ -1,0 +1,1 @@
+"""Queries: functions taking a Session."""

@@ -1,0 +1,1 @@
+"""Federated learning, pure: models, data, training, evaluation, rounds, wire format."""

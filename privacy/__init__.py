@@ -1,0 +1,1 @@
+"""Privacy, pure: plans, accounting, noise, secure aggregation."""

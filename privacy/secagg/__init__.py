@@ -1,0 +1,1 @@
+"""Secure aggregation: sums of vectors of which nobody sees a single one."""

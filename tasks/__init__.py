@@ -1,0 +1,1 @@
+"""Prefect tasks: each a thin verb on fl, privacy and db."""

@@ -1,0 +1,71 @@
+"""The data contract: what a hospital's table must look like, in public terms only.
+
+    contract = DataContract(columns=(Column(name="age", minimum=0, maximum=120, unit="a"),),
+                            label=Label(name="malignant"))
+
+Standardisation uses the public ranges, never a hospital's own mean or deviation: those would be a
+release of private data, and they erase real differences between hospitals.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+ColumnName = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")
+]
+
+
+class Column(BaseModel):
+    """A numeric column with its public range; values outside the range are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ColumnName
+    minimum: Annotated[float, Field(allow_inf_nan=False)]
+    maximum: Annotated[float, Field(allow_inf_nan=False)]
+    unit: str = ""
+
+    @model_validator(mode="after")
+    def _range_is_not_empty(self) -> Self:
+        if self.minimum >= self.maximum:
+            raise ValueError(
+                f"column {self.name!r}: minimum {self.minimum} must lie below "
+                f"maximum {self.maximum}"
+            )
+        return self
+
+
+class Label(BaseModel):
+    """The diagnosis column: two classes, written as ``negative`` and ``positive`` in the table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ColumnName
+    negative: str = "0"
+    positive: str = "1"
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        if self.negative == self.positive:
+            raise ValueError(f"label {self.name!r}: both classes are written {self.negative!r}")
+        return self
+
+
+class DataContract(BaseModel):
+    """Columns in the order in which a model reads them, and the label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=10_000)]
+    label: Label
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [column.name for column in self.columns] + [self.label.name]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"columns named twice: {', '.join(twice)}")
+        return self

@@ -1,0 +1,24 @@
+"""Names that the coordinator and a hospital must derive alike."""
+
+from __future__ import annotations
+
+HOSPITAL_FLOW = "hospital-round"
+POOL_PREFIX = "hospital-"
+
+
+def pool_name(hospital_id: str) -> str:
+    """Returns the hospital's work pool: ``hospital-<id>``, without doubling the prefix.
+
+    >>> pool_name("charite"), pool_name("hospital-1")
+    ('hospital-charite', 'hospital-1')
+    """
+    return hospital_id if hospital_id.startswith(POOL_PREFIX) else POOL_PREFIX + hospital_id
+
+
+def hospital_deployment(hospital_id: str) -> str:
+    """Returns the full name of the hospital's deployment, ``flow/deployment``.
+
+    >>> hospital_deployment("hospital-1")
+    'hospital-round/hospital-1'
+    """
+    return f"{HOSPITAL_FLOW}/{hospital_id}"

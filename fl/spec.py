@@ -1,0 +1,113 @@
+"""What a model is and what a training asks for: frozen values, free of PyTorch and Flower.
+
+spec = ModelSpec(name="breast-cancer", architecture=Mlp(hidden=(64, 32)), contract=contract)
+request = TrainingRequest(model="breast-cancer", rounds=10, strategy=FedAvg())
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from fl.contract import DataContract
+from privacy.plan import PrivacyRequest, Rounds
+
+LEAST_COHORT = 3  # a sum of two shows each of them the other
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Positive = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Logistic(_Frozen):
+    """A linear model."""
+
+    kind: Literal["logistic"] = "logistic"
+
+
+class Mlp(_Frozen):
+    """A multilayer perceptron with ReLU; ``hidden`` gives the widths of its hidden layers."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=8)
+    ] = (64, 32)
+
+
+Architecture = Annotated[Logistic | Mlp, Field(discriminator="kind")]
+
+
+class Hyperparameters(_Frozen):
+    """How a hospital takes its steps; the batch comes from the privacy plan."""
+
+    learning_rate: Positive = 0.5
+    momentum: Momentum = 0.0
+
+
+class ModelSpec(_Frozen):
+    """A named architecture with its data contract and hyperparameters."""
+
+    name: ModelName
+    description: Annotated[str, StringConstraints(max_length=2000)] = ""
+    architecture: Architecture
+    contract: DataContract
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class FedAvg(_Frozen):
+    """The weighted mean of the hospitals' weights (McMahan et al. 2017)."""
+
+    kind: Literal["fedavg"] = "fedavg"
+
+
+class FedAvgM(_Frozen):
+    """FedAvg with momentum at the coordinator (Hsu et al. 2019)."""
+
+    kind: Literal["fedavgm"] = "fedavgm"
+    server_learning_rate: Positive = 1.0
+    server_momentum: Momentum = 0.9
+
+
+class FedAdam(_Frozen):
+    """Adam at the coordinator (Reddi et al. 2021)."""
+
+    kind: Literal["fedadam"] = "fedadam"
+    eta: Positive = 0.01
+    beta_1: Momentum = 0.9
+    beta_2: Momentum = 0.99
+    tau: Positive = 1e-3
+
+
+class FedProx(_Frozen):
+    """FedAvg with a proximal term at the hospital (Li et al. 2020)."""
+
+    kind: Literal["fedprox"] = "fedprox"
+    proximal_mu: Positive = 0.01
+
+
+StrategySpec = Annotated[FedAvg | FedAvgM | FedAdam | FedProx, Field(discriminator="kind")]
+
+
+class TrainingRequest(_Frozen):
+    """What a person asks for when a training starts.
+
+    Attributes:
+        model: name of a registered model.
+        rounds: rounds to train.
+        strategy: how the coordinator turns the mean update into new weights.
+        privacy: the epsilon to stay under, or the noise, and the public sampling constants.
+        least_cohort: fewest hospitals with which a round may run; never below three.
+        round_deadline_s: seconds after which a silent hospital ends the round.
+    """
+
+    model: ModelName
+    rounds: Rounds = 10
+    strategy: StrategySpec = FedAvg()
+    privacy: PrivacyRequest = PrivacyRequest()
+    least_cohort: Annotated[int, Field(ge=LEAST_COHORT, le=256)] = LEAST_COHORT
+    round_deadline_s: Annotated[float, Field(ge=5, le=86_400)] = 120.0

@@ -1,0 +1,72 @@
+"""The privacy plan: the public constants under which a training runs.
+
+Nothing here is derived from a hospital's data: the sampling rate and the divisor of the averaged
+gradient are constants, so that one record more or less cannot be seen in the size of an update.
+
+    plan = calibration.plan_for(PrivacyRequest(epsilon=8.0), rounds=10)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ClipNorm = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+NoiseMultiplier = Annotated[float, Field(ge=0.3, le=1000, allow_inf_nan=False)]
+SamplingRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Rounds = Annotated[int, Field(ge=1, le=1000)]
+Steps = Annotated[int, Field(ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+Delta = Annotated[float, Field(ge=1e-12, le=1e-3, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(ge=0.01, le=20, allow_inf_nan=False)]
+
+
+class PrivacyPlan(BaseModel):
+    """What every hospital does to every update of a training; all constants are public.
+
+    Attributes:
+        clip_norm: L2 bound of one record's gradient, C.
+        noise_multiplier: standard deviation of the noise on a sum of gradients, in units of C.
+        sampling_rate: probability q with which a record enters a step (Poisson sampling).
+        expected_batch_size: divisor of the noisy sum of gradients.
+        steps_per_round: noisy steps a hospital takes in a round.
+        rounds: rounds that the training may take.
+        delta: the delta at which epsilon is reported.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clip_norm: ClipNorm
+    noise_multiplier: NoiseMultiplier
+    sampling_rate: SamplingRate
+    expected_batch_size: BatchSize
+    steps_per_round: Steps
+    rounds: Rounds
+    delta: Delta
+
+
+class PrivacyRequest(BaseModel):
+    """What a person asks for: an epsilon to stay under, or the noise itself.
+
+    ``epsilon`` and ``noise_multiplier`` exclude each other; with neither, epsilon is 8.
+    ``steps_per_round`` defaults to one pass over the data in expectation, 1 / sampling rate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epsilon: Epsilon | None = None
+    noise_multiplier: NoiseMultiplier | None = None
+    delta: Delta = 1e-5
+    clip_norm: ClipNorm = 1.0
+    sampling_rate: SamplingRate = 0.2
+    expected_batch_size: BatchSize = 32
+    steps_per_round: Steps | None = None
+
+    @model_validator(mode="after")
+    def _one_of_epsilon_and_noise(self) -> Self:
+        if self.epsilon is not None and self.noise_multiplier is not None:
+            raise ValueError(
+                "give epsilon or noise_multiplier, not both: one follows from the other"
+            )
+        return self

@@ -1,0 +1,49 @@
+# make demo   the whole platform on this machine: three hospitals train a classifier together
+# make test   lint, types, import contracts and all tests
+# make bench  the figures of the README
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint types contracts pytest bench lock clean
+
+demo: $(INSTALLED)
+	@$(BIN)/fedmed demo
+
+test: lint types contracts pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports
+
+pytest: $(INSTALLED)
+	$(BIN)/pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.rounds
+
+# Pins everything to what a fresh environment resolves today.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet '.[dev]'
+	.venv-lock/bin/pip uninstall --quiet --yes fedmed
+	.venv-lock/bin/pip freeze | sed 's/+cpu$$//' > requirements.txt
+	rm -rf .venv-lock
+
+$(INSTALLED): requirements.txt pyproject.toml
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .fedmed

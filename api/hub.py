@@ -1,0 +1,196 @@
+"""Wakes long polls when something is posted, without asking the database again and again.
+
+    async with hub.subscribe({posted(round_id, hospital_id, "cohort")}) as subscription:
+        while (found := await look()) is None:
+            if not await subscription.wait(deadline):
+                return None            # nothing came in time, or the server is going down
+
+One thread of the process listens to PostgreSQL; a waiter is an event in memory. To lose no wake-up,
+a waiter subscribes first, then looks, then waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol, Self
+from uuid import UUID
+
+import psycopg2
+import tenacity
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.errors import DatabaseError
+from db.notify import Notice
+
+_log = logging.getLogger(__name__)
+
+Topic = tuple[str, str, str]
+CLOSED: Final = "closed"
+DISPATCH: Final = "dispatch"
+# A listener looks up this often to see whether it shall end.
+_LISTEN_S: Final = 0.5
+_LOST: Final = (SQLAlchemyError, psycopg2.Error, OSError, DatabaseError)
+
+
+class Listening(Protocol):
+    """What the hub needs of ``db.notify.Listener``."""
+
+    def wait(self, timeout_s: float) -> list[Notice]:
+        """Returns what was notified, after ``timeout_s`` seconds at most."""
+
+
+OpenListener = Callable[[], AbstractContextManager[Listening]]
+
+
+def posted(round_id: UUID, hospital_id: str, kind: str) -> Topic:
+    """A message of a kind to or from a hospital in a round."""
+    return (str(round_id), hospital_id, kind)
+
+
+def closed(round_id: UUID) -> Topic:
+    """The end of a round."""
+    return (str(round_id), "", CLOSED)
+
+
+def work_for(hospital_id: str) -> Topic:
+    """A dispatch to a hospital, in whatever round."""
+    return ("", hospital_id, DISPATCH)
+
+
+class Subscription:
+    """One waiter's place; not shared between tasks."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._ended = False
+
+    async def wait(self, deadline: float) -> bool:
+        """Waits for a wake-up until ``deadline``, in the event loop's time.
+
+        Returns:
+            True to look again; False when the time is over or the server is going down.
+        """
+        if self._ended:
+            return False
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return not self._ended
+
+    def wake(self) -> None:
+        """Has the waiter look again."""
+        self._event.set()
+
+    def end(self) -> None:
+        """Has the waiter give up."""
+        self._ended = True
+        self._event.set()
+
+
+class Hub:
+    """The waiters of this process and the thread that wakes them.
+
+    Args:
+        open_listener: opens a listener on the database; called again after a lost connection.
+    """
+
+    def __init__(self, open_listener: OpenListener) -> None:
+        self._open_listener = open_listener
+        self._waiters: dict[Topic, set[Subscription]] = {}
+        self._stop = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._listen_until_stopped, name="hub", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end_waits()
+        await asyncio.to_thread(self._thread.join)
+
+    @contextmanager
+    def subscribe(self, topics: Iterable[Topic]) -> Iterator[Subscription]:
+        """Takes part in the wake-ups of the topics while the block runs."""
+        subscription = Subscription()
+        topics = tuple(topics)
+        if self._stop.is_set():
+            subscription.end()
+        for topic in topics:
+            self._waiters.setdefault(topic, set()).add(subscription)
+        try:
+            yield subscription
+        finally:
+            for topic in topics:
+                waiters = self._waiters[topic]
+                waiters.discard(subscription)
+                if not waiters:
+                    del self._waiters[topic]
+
+    @property
+    def waiting(self) -> int:
+        """Waiters at this moment."""
+        return len({waiter for waiters in self._waiters.values() for waiter in waiters})
+
+    def end_waits(self) -> None:
+        """Ends all waits now and refuses new ones; called in the event loop."""
+        self._stop.set()
+        for waiter in self._all():
+            waiter.end()
+
+    def end_waits_from_signal(self) -> None:
+        """As `end_waits`, from a signal handler or another thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.end_waits)
+
+    def _all(self) -> set[Subscription]:
+        return {waiter for waiters in self._waiters.values() for waiter in waiters}
+
+    def _wake_all(self) -> None:
+        for waiter in self._all():
+            waiter.wake()
+
+    def _wake(self, notices: list[Notice]) -> None:
+        for notice in notices:
+            for topic in _topics(notice):
+                for waiter in self._waiters.get(topic, ()):
+                    waiter.wake()
+
+    def _listen_until_stopped(self) -> None:
+        """The thread: listens, and opens a new connection whenever one is lost."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_LOST),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5.0),
+            sleep=tenacity.sleep_using_event(self._stop),
+            stop=tenacity.stop_when_event_set(self._stop),
+            before_sleep=tenacity.before_sleep_log(_log, logging.WARNING),
+            retry_error_callback=lambda _: None,
+        )
+        while not self._stop.is_set():
+            retrying(self._listen)
+
+    def _listen(self) -> None:
+        """Listens on one connection until it is lost or the hub stops."""
+        loop = self._loop
+        assert loop is not None  # noqa: S101 - __aenter__ sets it before the thread starts
+        with self._open_listener() as listener:
+            # Whatever was posted while nobody listened is in the tables: have everyone look.
+            loop.call_soon_threadsafe(self._wake_all)
+            while not self._stop.is_set():
+                if notices := listener.wait(_LISTEN_S):
+                    loop.call_soon_threadsafe(self._wake, notices)
+
+
+def _topics(notice: Notice) -> tuple[Topic, ...]:
+    topic = (str(notice.round_id), notice.hospital_id or "", notice.kind)
+    if notice.kind == DISPATCH:
+        return (topic, work_for(notice.hospital_id))
+    return (topic,)

@@ -1,0 +1,232 @@
+"""What the API takes and returns, beyond the values of ``fl`` and ``privacy``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from fl.invitation import Digest, HospitalId, Key
+from fl.spec import ModelName, ModelSpec
+from privacy.plan import PrivacyPlan
+
+# PostgreSQL's text holds no zero character; the others would break a line of a log or a table.
+Printable = r"^[^\x00-\x1f\x7f]*$"
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+def without_zero_characters(spec: ModelSpec) -> ModelSpec:
+    """Refuses a specification that PostgreSQL cannot store."""
+    if _holds_zero(spec.model_dump(mode="json")):
+        raise PydanticCustomError("zero_character", "a text holds a zero character")
+    return spec
+
+
+def _holds_zero(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_holds_zero(part) for part in value.values())
+        case list():
+            return any(_holds_zero(part) for part in value)
+        case _:
+            return False
+
+
+StorableModelSpec = Annotated[ModelSpec, AfterValidator(without_zero_characters)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _View(BaseModel):
+    # "model_…" names are plain words here.
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class TokenResponse(_View):
+    """RFC 6749, section 5.1."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - not a secret
+    expires_in: int
+    scope: str
+
+
+class NewHospital(_Body):
+    """A hospital to add."""
+
+    hospital_id: HospitalId
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=Printable)]
+
+
+class HospitalCredential(_View):
+    """A hospital's OAuth client; the secret is shown this once."""
+
+    hospital_id: str
+    client_id: str
+    client_secret: str
+
+
+class Identity(_Body):
+    """A hospital's public identity keys, 32 bytes each in hex: Ed25519 and X25519."""
+
+    signing_key: Key
+    sealing_key: Key
+
+
+class HospitalView(_View):
+    """A hospital; its keys are null until it has published them."""
+
+    hospital_id: str
+    name: str
+    state: str
+    signing_key: str | None
+    sealing_key: str | None
+    created_at: datetime
+
+
+class ModelView(_View):
+    """A version of a model."""
+
+    model_id: UUID
+    name: ModelName
+    version: int
+    spec: ModelSpec
+    created_at: datetime
+
+
+class HospitalProgress(_View):
+    """A hospital in a round; ``seconds`` run from its invitation to its last message."""
+
+    hospital_id: str
+    state: str
+    reason_code: str | None
+    reason: str | None
+    seconds: float | None
+
+
+class RoundView(_View):
+    """A round; ``metrics`` describe the weights it started from, ``epsilon`` is spent by its end."""
+
+    round_id: UUID
+    number: int
+    kind: str
+    state: str
+    reason: str | None
+    opened_at: datetime | None
+    closed_at: datetime | None
+    seconds: float | None
+    metrics: dict[str, Any]
+    epsilon: float | None
+    delta: float | None
+    flow_run_id: str | None
+    hospitals: list[HospitalProgress]
+
+
+class TrainingView(_View):
+    """A training.
+
+    ``spec_version`` is the version of the registered specification, ``model_version`` that of the
+    trained model in MLflow. ``epsilon`` is the price of the whole plan.
+    """
+
+    training_id: UUID
+    state: str
+    reason: str | None
+    model: ModelName
+    model_id: UUID
+    spec_version: int
+    planned_rounds: int
+    strategy: dict[str, Any]
+    plan: PrivacyPlan
+    epsilon: float
+    delta: float
+    least_cohort: int
+    round_deadline_s: float
+    requested_by: str
+    created_at: datetime
+    closed_at: datetime | None
+    flow_run_id: str | None
+    mlflow_run_id: str | None
+    mlflow_url: str
+    model_version: str | None
+
+
+class _Progress(TrainingView):
+    completed_rounds: int
+    epsilon_spent: float
+
+
+class TrainingDetail(_Progress):
+    """A training with all its rounds."""
+
+    rounds: list[RoundView]
+
+
+class TrainingStatus(_Progress):
+    """A training with one of its rounds: the one asked for, or the latest."""
+
+    round: RoundView
+
+
+class TrainingStarted(_View):
+    """A training that was accepted; its flow run is scheduled."""
+
+    training_id: UUID
+    round_id: UUID
+    plan: PrivacyPlan
+    epsilon: float
+    delta: float
+    status_url: str
+
+
+class ModelMetrics(_View):
+    """The metrics of all trainings of a model, the newest training first."""
+
+    model: ModelView
+    trainings: list[TrainingDetail]
+
+
+class AuditEventView(_View):
+    """One entry of the audit record; each carries the hash of the one before."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    details: dict[str, Any]
+    previous: str
+    hash: str
+
+
+class Refusal(_Body):
+    """Why a hospital takes no part in a round; names rules and counts, never data."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._-]{0,62}$")]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class Received(_View):
+    """A message that the exchange holds."""
+
+    digest: Digest
+    size_bytes: int
+
+
+class Work(_View):
+    """A round to which a hospital was dispatched."""
+
+    round_id: UUID
+
+
+class Health(_View):
+    """The API serves and its database answers."""
+
+    status: Literal["ok"] = "ok"

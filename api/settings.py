@@ -1,0 +1,82 @@
+"""What the API needs to know: where its servers are, how long tokens live, how large bodies may be.
+
+    app = create_app(ApiSettings())  # reads FEDMED_*, PREFECT_API_URL, MLFLOW_TRACKING_URI
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.settings import ArtifactSettings, DatabaseSettings
+from privacy.settings import PrivacySettings
+
+Address = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+(/[^\s]*)?$")]
+MIB = 1024 * 1024
+
+
+class ApiSettings(BaseSettings):
+    """The API's settings; everything has a default but the database, the artifacts and the secrets.
+
+    Attributes:
+        database: the coordinator's database.
+        artifacts: where weights and round messages are kept.
+        privacy: what a training asks for when its request leaves it out.
+        secrets: directory of the signing key and the operator's first password, mode 0700.
+        api_url: address under which clients reach this API.
+        issuer: ``iss`` of the tokens; the API's address unless set.
+        audience: ``aud`` of the tokens.
+        token_lifetime_s: seconds a token is valid.
+        prefect_api_url: the Prefect server's API.
+        prefect_api_auth_string: ``user:password`` when that server asks for one.
+        mlflow_url: the MLflow server, for links.
+        max_upload_bytes: largest masked update that is taken.
+        max_message_bytes: largest other message of a round that is taken.
+        max_body_bytes: largest JSON body that is taken.
+        max_wait_s: longest that a long poll is held open.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FEDMED_", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    # The parts read their own variables; the type checker cannot know that they need no arguments.
+    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())  # type: ignore[call-arg]
+    artifacts: ArtifactSettings = Field(default_factory=lambda: ArtifactSettings())  # type: ignore[call-arg]
+    privacy: PrivacySettings = Field(default_factory=lambda: PrivacySettings())
+    secrets: Path
+    api_url: Address = "http://127.0.0.1:8000"
+    issuer: str | None = None
+    audience: str = "fedmed"
+    token_lifetime_s: int = Field(default=1800, ge=10, le=86_400)
+    prefect_api_url: Address = Field(
+        default="http://127.0.0.1:4200/api", validation_alias="PREFECT_API_URL"
+    )
+    prefect_api_auth_string: SecretStr | None = Field(
+        default=None, validation_alias="PREFECT_API_AUTH_STRING"
+    )
+    mlflow_url: Address = Field(
+        default="http://127.0.0.1:5000",
+        validation_alias=AliasChoices("FEDMED_MLFLOW_URL", "MLFLOW_TRACKING_URI"),
+    )
+    max_upload_bytes: int = Field(default=256 * MIB, ge=1)
+    max_message_bytes: int = Field(default=MIB, ge=1)
+    max_body_bytes: int = Field(default=2 * MIB, ge=1)
+    max_wait_s: float = Field(default=30.0, ge=0, le=300)
+
+    @property
+    def token_issuer(self) -> str:
+        """``iss`` of the tokens."""
+        return self.issuer or self.api_url
+
+    @property
+    def token_url(self) -> str:
+        """Address of the token endpoint."""
+        return f"{self.api_url.rstrip('/')}/oauth/token"
+
+    def wait_s(self, asked: float) -> float:
+        """Bounds what a client asks a long poll to wait, in seconds."""
+        return min(max(asked, 0.0), self.max_wait_s)

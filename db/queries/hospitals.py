@@ -1,0 +1,101 @@
+"""Hospitals: adding them, their published identity keys, who may be invited.
+
+add_hospital(session, hospital_id="hospital-1", name="North")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.errors import AlreadyExists, Conflict, NotFound
+from db.models import Hospital, HospitalState
+
+
+def add_hospital(session: Session, *, hospital_id: str, name: str) -> Hospital:
+    """Adds an active hospital that has no keys yet.
+
+    Raises:
+        AlreadyExists: the id is taken.
+    """
+    added = session.scalars(
+        insert(Hospital)
+        .values(id=hospital_id, name=name)
+        .on_conflict_do_nothing(index_elements=[Hospital.id])
+        .returning(Hospital)
+    ).one_or_none()
+    if added is None:
+        raise AlreadyExists("hospital", hospital_id)
+    return added
+
+
+def publish_identity(
+    session: Session, *, hospital_id: str, signing_key: str, sealing_key: str
+) -> Hospital:
+    """Records a hospital's public identity keys, hex; repeating the same keys changes nothing.
+
+    Raises:
+        NotFound: no such hospital.
+        Conflict: other keys are published. The other hospitals have pinned them: a change would
+            make them refuse every round.
+    """
+    hospital = _locked(session, hospital_id)
+    if hospital.signing_key is None:
+        hospital.signing_key, hospital.sealing_key = signing_key, sealing_key
+        session.flush()
+    elif (hospital.signing_key, hospital.sealing_key) != (signing_key, sealing_key):
+        raise Conflict("identity-changed", f"{hospital_id} has published other keys before")
+    return hospital
+
+
+def set_hospital_state(session: Session, *, hospital_id: str, state: HospitalState) -> Hospital:
+    """Suspends a hospital, or takes it back; a suspended one is not invited to rounds.
+
+    Raises:
+        NotFound: no such hospital.
+    """
+    hospital = _locked(session, hospital_id)
+    hospital.state = state
+    session.flush()
+    return hospital
+
+
+def get_hospital(session: Session, hospital_id: str) -> Hospital:
+    """Returns a hospital.
+
+    Raises:
+        NotFound: no such hospital.
+    """
+    hospital = session.get(Hospital, hospital_id)
+    if hospital is None:
+        raise NotFound("hospital", hospital_id)
+    return hospital
+
+
+def list_hospitals(session: Session) -> Sequence[Hospital]:
+    """Returns all hospitals by id."""
+    return session.scalars(select(Hospital).order_by(Hospital.id)).all()
+
+
+def invitable_hospitals(session: Session) -> Sequence[Hospital]:
+    """Returns the hospitals a round may invite, by id: active, with a published identity."""
+    return session.scalars(
+        select(Hospital)
+        .where(Hospital.state == "active", Hospital.signing_key.is_not(None))
+        .order_by(Hospital.id)
+    ).all()
+
+
+def _locked(session: Session, hospital_id: str) -> Hospital:
+    hospital = session.get(
+        Hospital,
+        hospital_id,
+        with_for_update={"key_share": True},  # rounds refer to it meanwhile
+        populate_existing=True,
+    )
+    if hospital is None:
+        raise NotFound("hospital", hospital_id)
+    return hospital

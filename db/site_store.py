@@ -1,0 +1,222 @@
+"""A hospital's own small store: the rounds it took part in, its peers' keys, its local log.
+
+    store = SiteStore(Path("site.db"))
+    store.begin_round(training_id=..., number=1, round_id=..., now=now)
+
+SQLite, readable by its owner only, on disk (fsync) before a call returns: what a hospital answers
+must not depend on whether the machine stays up. Several processes may use one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
+
+from db.chain import GENESIS, canonical_json, entry_hash, plain, timestamp
+from db.errors import AuditChainBroken, Conflict
+from db.models import utc_now
+
+_metadata = sa.MetaData()
+_rounds = sa.Table(
+    "rounds",
+    _metadata,
+    sa.Column("training_id", sa.Uuid, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("round_id", sa.Uuid, nullable=False, unique=True),
+    sa.Column("begun_at", sa.Text, nullable=False),
+)
+_identities = sa.Table(
+    "identities",
+    _metadata,
+    sa.Column("hospital_id", sa.Text, primary_key=True),
+    sa.Column("signing_key", sa.Text, nullable=False),
+    sa.Column("sealing_key", sa.Text, nullable=False),
+    sa.Column("pinned_at", sa.Text, nullable=False),
+)
+_log = sa.Table(
+    "log",
+    _metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("previous", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+)
+_APPEND_ONLY = [
+    f"CREATE TRIGGER IF NOT EXISTS {table.name}_no_{operation} BEFORE {operation} ON {table.name} "
+    f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
+    for table in (_rounds, _log)
+    for operation in ("update", "delete")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An entry of the local log."""
+
+    seq: int
+    at: datetime
+    event: str
+    details: dict[str, Any]
+
+
+class SiteStore:
+    """The store in one file, which is made when it is missing."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Made here, not by SQLite, so that it is never readable by others; SQLite gives its
+        # journal files the mode of the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+        self._engine = sa.create_engine(
+            URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": 30.0},
+            poolclass=NullPool,  # nothing is carried over a fork
+        )
+        sa.event.listen(self._engine, "connect", _prepare_connection)
+        sa.event.listen(self._engine, "begin", _begin_immediate)
+        with self._engine.begin() as connection:
+            _metadata.create_all(connection)
+            for statement in _APPEND_ONLY:
+                connection.execute(sa.text(statement))
+
+    def begin_round(self, *, training_id: UUID, number: int, round_id: UUID, now: datetime) -> None:
+        """Records, durably, that this hospital answers a round; each round once.
+
+        Raises:
+            Conflict: the number was used in this training before, or the round's id was, by a run
+                that may have answered already.
+        """
+        row = {
+            "training_id": training_id,
+            "number": number,
+            "round_id": round_id,
+            "begun_at": timestamp(now),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_rounds.insert().values(row))
+        except IntegrityError:
+            raise Conflict(
+                "round-reused",
+                f"round {number} of training {training_id}, or its id {round_id}, "
+                "was begun here before",
+            ) from None
+
+    def pin_identity(self, hospital_id: str, *, signing_key: str, sealing_key: str) -> None:
+        """Keeps a hospital's keys the first time they are seen, and compares them ever after.
+
+        Raises:
+            Conflict: the keys differ from the pinned ones; see `accept_identity`.
+        """
+        seen = (signing_key, sealing_key)
+        with self._engine.begin() as connection:
+            pinned = connection.execute(
+                sa.select(_identities.c.signing_key, _identities.c.sealing_key).where(
+                    _identities.c.hospital_id == hospital_id
+                )
+            ).one_or_none()
+            if pinned is None:
+                self._pin(connection, hospital_id, seen)
+        if pinned is not None and tuple(pinned) != seen:
+            raise Conflict(
+                "identity-changed",
+                f"{hospital_id} has other keys than the ones pinned here; accept the new ones only "
+                "after asking that hospital, not the coordinator",
+            )
+
+    def accept_identity(self, hospital_id: str, *, signing_key: str, sealing_key: str) -> None:
+        """Pins a hospital's new keys instead of its old ones; the decision of a person."""
+        with self._engine.begin() as connection:
+            connection.execute(_identities.delete().where(_identities.c.hospital_id == hospital_id))
+            self._pin(connection, hospital_id, (signing_key, sealing_key))
+
+    def log(self, event: str, details: Mapping[str, Any]) -> None:
+        """Appends an entry to the local log.
+
+        Raises:
+            ValueError: details that are not plain JSON.
+        """
+        with self._engine.begin() as connection:
+            self._append(connection, event, details)
+
+    def entries(self) -> list[LogEntry]:
+        """Returns the local log, oldest first, having checked that none of it was changed.
+
+        Raises:
+            AuditChainBroken: an entry was changed, removed or moved.
+        """
+        entries: list[LogEntry] = []
+        previous = GENESIS
+        with self._engine.begin() as connection:
+            rows = connection.execute(sa.select(_log).order_by(_log.c.seq)).all()
+        for expected, row in enumerate(rows, start=1):
+            at, fields = datetime.fromisoformat(row.at), _fields(row.event, row.details)
+            if row.seq != expected:
+                raise AuditChainBroken(expected, "is missing")
+            if row.previous != previous or row.hash != entry_hash(
+                seq=row.seq, at=at, previous=previous, fields=fields
+            ):
+                raise AuditChainBroken(row.seq, "was changed, or does not follow the one before")
+            previous = row.hash
+            entries.append(LogEntry(row.seq, at, row.event, fields["details"]))
+        return entries
+
+    def _pin(self, connection: Connection, hospital_id: str, keys: tuple[str, str]) -> None:
+        signing_key, sealing_key = keys
+        connection.execute(
+            _identities.insert().values(
+                hospital_id=hospital_id,
+                signing_key=signing_key,
+                sealing_key=sealing_key,
+                pinned_at=timestamp(self._clock()),
+            )
+        )
+        details = {"hospital": hospital_id, "signing": signing_key, "sealing": sealing_key}
+        self._append(connection, "identity-pinned", details)
+
+    def _append(self, connection: Connection, event: str, details: Mapping[str, Any]) -> None:
+        last = connection.execute(
+            sa.select(_log.c.seq, _log.c.hash).order_by(_log.c.seq.desc()).limit(1)
+        ).one_or_none()
+        seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
+        at, text = self._clock(), canonical_json(plain(details))
+        connection.execute(
+            _log.insert().values(
+                seq=seq,
+                at=timestamp(at),
+                event=event,
+                details=text,
+                previous=previous,
+                hash=entry_hash(seq=seq, at=at, previous=previous, fields=_fields(event, text)),
+            )
+        )
+
+
+def _fields(event: str, details: str) -> dict[str, Any]:
+    return {"event": event, "details": json.loads(details)}
+
+
+def _prepare_connection(connection: Any, record: object) -> None:
+    # The driver's own BEGIN comes only with the first write: two readers would then both decide.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,169 @@
+"""The command line, ``fedmed``.
+
+Every mistake of a user ends in one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from deployments.errors import OperatorError
+from deployments.settings import StackSettings
+
+USAGE_ERROR: Final = 2
+
+app = typer.Typer(
+    name="fedmed",
+    help="Hospitals train diagnostic models together; no patient row leaves a hospital.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
+app.add_typer(hospital_app, name="hospital")
+
+_out = Console()
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack and leave it running."""
+    from deployments.stack import control
+
+    settings = StackSettings()
+    stack = control.detached(settings, hospitals={}, progress=_show_event)
+    _show_addresses(settings)
+    _out.print(f"ready after {stack.start_s:.1f} s; `fedmed down` stops it")
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack."""
+    from deployments.stack import control
+
+    control.stop(StackSettings())
+    _out.print("stopped")
+
+
+@app.command()
+def status() -> None:
+    """Show the local stack's servers, memory and addresses."""
+    from deployments.stack import control
+
+    settings = StackSettings()
+    state = control.require_running(settings)
+    table = Table("server", "process", "healthy after", title=f"{settings.home}: {state.state}")
+    for name, service in state.services.items():
+        after = service.healthy_after_s
+        table.add_row(name, str(service.pid), "" if after is None else f"{after:.1f} s")
+    _out.print(table)
+    _out.print(f"memory {control.memory_mb(state):.0f} MB (proportional)")
+    _show_addresses(settings)
+
+
+@app.command()
+def demo(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds to train.")] = 10,
+    hospitals: Annotated[int, typer.Option(min=1, max=20, help="Hospitals to run.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the deal of rows to hospitals.")] = 0,
+) -> None:
+    """Train a breast-cancer classifier across hospitals on this machine."""
+    from deployments.demo import run_demo
+
+    run_demo(StackSettings(), rounds=rounds, hospitals=hospitals, seed=seed, console=_out)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="Name of a registered model.")],
+    rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
+    epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
+) -> None:
+    """Start a training on the running stack and follow it to its end."""
+    from deployments.demo import follow
+    from deployments.operator import OperatorClient
+    from fl.spec import TrainingRequest
+    from privacy.settings import PrivacySettings
+
+    privacy = PrivacySettings().request()
+    if epsilon is not None:
+        privacy = privacy.model_copy(update={"epsilon": epsilon, "noise_multiplier": None})
+    request = TrainingRequest(model=model, rounds=rounds, privacy=privacy)
+    with OperatorClient.connect(StackSettings()) as operator:
+        started = operator.start_training(request)
+        follow(operator, started["training_id"], console=_out)
+
+
+@hospital_app.command("start")
+def hospital_start(
+    hospital_id: Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")],
+    data_path: Annotated[
+        Path, typer.Option(help="Its table: a CSV file or a folder with one.", exists=True)
+    ],
+    api_url: Annotated[
+        str | None, typer.Option(envvar="FEDMED_API_URL", help="The coordinator's address.")
+    ] = None,
+) -> None:
+    """Run a hospital: its worker takes part in the rounds it is invited to."""
+    from deployments.stack.services import NO_TELEMETRY, ONE_THREAD
+
+    settings = StackSettings()
+    # Before anything heavy is imported: thread pools and telemetry are decided at import.
+    for key, value in {**NO_TELEMETRY, **ONE_THREAD}.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+    os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
+    from deployments.hospital import run_hospital
+    from deployments.operator import OperatorClient
+    from tasks.hospital.site import credential_file
+
+    site = settings.site(hospital_id, data_path)
+    if api_url is not None:
+        site = site.model_copy(update={"api_url": api_url})
+    if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
+        # The operator's own machine: add the hospital as the operator would.
+        with OperatorClient.connect(settings) as operator:
+            operator.add_hospital(site)
+        _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
+    _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
+    run_hospital(site)
+
+
+def _show_event(event: Mapping[str, Any]) -> None:
+    if event["event"] == "healthy":
+        _out.print(f"{event['service']:<10} healthy after {event['seconds']:.1f} s")
+
+
+def _show_addresses(settings: StackSettings) -> None:
+    _out.print(f"Prefect UI  {settings.prefect_ui}", highlight=False)
+    _out.print(f"MLflow UI   {settings.mlflow_url}", highlight=False)
+    _out.print(f"API docs    {settings.api_docs}", highlight=False)
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors():
+            field = ".".join(str(part) for part in problem["loc"]) or error.title
+            print(f"fedmed: {field}: {problem['msg']}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except OperatorError as error:
+        print(f"fedmed: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The operator's client of the API, for the command line and the local stack.
+
+    with OperatorClient.connect(settings) as operator:
+        operator.start_training(request)
+
+It signs in as the ``operator`` whose password the API wrote at its first start.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from deployments.errors import ApiRefused, OperatorError
+from deployments.settings import StackSettings
+from fl.spec import ModelSpec, TrainingRequest
+from tasks.hospital.site import SiteSettings, credential_file, write_secret
+
+_TIMEOUT_S: Final = 30.0
+
+
+class OperatorClient:
+    """Speaks to the API with the operator's token."""
+
+    def __init__(self, client: httpx.Client, password_file: Path) -> None:
+        self._client = client
+        self._password_file = password_file
+
+    @classmethod
+    def connect(cls, settings: StackSettings) -> Self:
+        """Opens a client for the stack of these settings."""
+        client = httpx.Client(base_url=settings.api_url, timeout=_TIMEOUT_S, trust_env=False)
+        return cls(client, settings.secrets / "operator.json")
+
+    def __enter__(self) -> Self:
+        self._sign_in()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def add_hospital(self, settings: SiteSettings) -> None:
+        """Adds the hospital and leaves its credential in its own directory; once only.
+
+        Raises:
+            ApiRefused: the coordinator knows the hospital, and its credential is not here.
+        """
+        credential = credential_file(settings)
+        if credential.exists():
+            return
+        body = {"hospital_id": settings.hospital_id, "name": settings.hospital_id}
+        added = self._call("POST", "/hospitals", json=body)
+        content = {key: added[key] for key in ("client_id", "client_secret")}
+        write_secret(credential, json.dumps(content).encode())
+
+    def add_model(self, spec: ModelSpec) -> None:
+        """Registers the model unless this very specification is registered already."""
+        response = self._send("POST", "/models", json=spec.model_dump(mode="json"))
+        if response.status_code != HTTPStatus.CONFLICT:
+            _accepted(response)
+
+    def start_training(self, request: TrainingRequest) -> dict[str, Any]:
+        """Starts a training; returns its id, its first round's id and its plan."""
+        body = request.model_dump(mode="json", exclude_none=True)
+        return self._call("POST", "/training/start", json=body)
+
+    def training_status(self, training_id: str) -> dict[str, Any]:
+        """Returns how a training and its latest round stand."""
+        return self._call("GET", f"/training/status/{training_id}")
+
+    def training(self, training_id: str) -> dict[str, Any]:
+        """Returns a training with its rounds."""
+        return self._call("GET", f"/training/{training_id}")
+
+    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        body: dict[str, Any] = _accepted(self._send(method, path, **options)).json()
+        return body
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise OperatorError(
+                f"the API at {self._client.base_url} does not answer ({type(error).__name__}); "
+                "`fedmed status` shows the stack, `fedmed up` starts it"
+            ) from None
+
+    def _sign_in(self) -> None:
+        try:
+            operator = json.loads(self._password_file.read_bytes())
+        except FileNotFoundError:
+            raise OperatorError(
+                f"no operator password at {self._password_file}; `fedmed up` makes it at the "
+                "first start"
+            ) from None
+        token = self._call(
+            "POST",
+            "/oauth/token",
+            data={
+                "grant_type": "password",
+                "username": operator["username"],
+                "password": operator["password"],
+            },
+        )
+        self._client.headers["Authorization"] = f"Bearer {token['access_token']}"
+
+
+def _accepted(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    try:
+        problem = response.json()
+    except ValueError:
+        raise ApiRefused(f"the API answered {response.status_code}") from None
+    detail = problem.get("detail") or problem.get("error_description") or problem.get("title")
+    fields = "; ".join(
+        f"{error['field']}: {error['detail']}" for error in problem.get("errors", ())
+    )
+    raise ApiRefused(
+        f"{detail}{f' ({fields})' if fields else ''}",
+        problem_type=str(problem.get("type", "about:blank")),
+    )

@@ -1,0 +1,1 @@
+"""The local stack: PostgreSQL, Prefect, MLflow, the API, the coordinator, on one machine."""

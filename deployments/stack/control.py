@@ -1,0 +1,155 @@
+"""Starting, stopping and reading the stack from another process.
+
+with Stack.attached(settings, hospitals={}) as stack:    # ends with this process
+    ...
+Stack.detached(settings)                                  # lives until `stop`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from deployments.errors import ServiceFailed, StackNotRunning
+from deployments.settings import StackSettings
+from deployments.stack.state import StackState, read_state
+
+_STOP_DEADLINE_S: Final = 30.0
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack that is ready."""
+
+    state: StackState
+    start_s: float
+
+
+@contextmanager
+def attached(
+    settings: StackSettings, *, hospitals: Mapping[str, Path], progress: Progress
+) -> Iterator[RunningStack]:
+    """Runs a stack that ends with the block, or with this process however that ends.
+
+    Raises:
+        ServiceFailed: a server did not start; its text names it and shows the end of its log.
+    """
+    process = _spawn(settings, hospitals=hospitals, lifeline=True)
+    try:
+        yield _await_ready(settings, process, progress)
+    finally:
+        # The supervisor reads this as the end; closing is what a killed process does as well.
+        if process.stdin is not None:
+            process.stdin.close()
+        process.wait(_STOP_DEADLINE_S)
+
+
+def detached(
+    settings: StackSettings, *, hospitals: Mapping[str, Path], progress: Progress
+) -> RunningStack:
+    """Starts a stack that lives on when this process ends.
+
+    Raises:
+        ServiceFailed: as `attached`.
+    """
+    process = _spawn(settings, hospitals=hospitals, lifeline=False)
+    return _await_ready(settings, process, progress)
+
+
+def stop(settings: StackSettings) -> None:
+    """Stops the running stack and waits until its processes have ended.
+
+    Raises:
+        StackNotRunning: there is none on this state directory.
+    """
+    state = require_running(settings)
+    supervisor = psutil.Process(state.pid)
+    os.kill(state.pid, signal.SIGTERM)
+    supervisor.wait(_STOP_DEADLINE_S)
+
+
+def require_running(settings: StackSettings) -> StackState:
+    """Returns the running stack's state.
+
+    Raises:
+        StackNotRunning: there is none on this state directory.
+    """
+    state = read_state(settings.home)
+    if state is None:
+        raise StackNotRunning(f"no stack runs on {settings.home}; `fedmed up` starts one")
+    return state
+
+
+def memory_mb(state: StackState) -> float:
+    """Returns the memory of the stack's processes in MB: the sum of their proportional set sizes.
+
+    Proportional, because forked processes share pages, and counting those in each would report
+    memory that no one uses.
+    """
+    total = 0
+    for process in _processes(state):
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue  # it ended while we counted
+    return total / 1e6
+
+
+def _processes(state: StackState) -> Iterator[psutil.Process]:
+    supervisor = psutil.Process(state.pid)
+    yield supervisor
+    yield from supervisor.children(recursive=True)
+    # PostgreSQL detaches from the process that starts it.
+    if state.postgres_pid is not None:
+        postmaster = psutil.Process(state.postgres_pid)
+        yield postmaster
+        yield from postmaster.children(recursive=True)
+
+
+def _spawn(
+    settings: StackSettings, *, hospitals: Mapping[str, Path], lifeline: bool
+) -> subprocess.Popen[str]:
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    with (settings.logs / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own argument vector
+            [
+                *(sys.executable, "-m", "deployments.stack.supervisor"),
+                *(("--lifeline",) if lifeline else ()),
+                *(f"{hospital_id}={path}" for hospital_id, path in hospitals.items()),
+            ],
+            env={**os.environ, "FEDMED_HOME": str(settings.home)},
+            stdin=subprocess.PIPE if lifeline else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches us; we end the stack in order
+        )
+
+
+def _await_ready(
+    settings: StackSettings, process: subprocess.Popen[str], progress: Progress
+) -> RunningStack:
+    assert process.stdout is not None  # noqa: S101 - it was opened as a pipe above
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "failed":
+            raise ServiceFailed(event["reason"])
+        progress(event)
+        if event["event"] == "ready":
+            return RunningStack(require_running(settings), float(event["seconds"]))
+    raise ServiceFailed(
+        f"the supervisor ended with exit code {process.wait()}; "
+        f"see {settings.logs / 'supervisor.log'}"
+    )

@@ -1,0 +1,73 @@
+"""Several hospitals on one machine, for the demo and for tests.
+
+``python -m deployments.stack.hospitals hospital-1=DATA hospital-2=DATA …`` imports everything once
+and forks a process for each hospital, so that they share the imported pages. Each has its own keys,
+store, worker and warm process, as it would on its own machine. When one ends, all end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import tenacity
+
+from deployments.hospital import run_hospital
+from deployments.preload import preload
+from deployments.settings import StackSettings
+from deployments.warm import die_with_parent
+from tasks.hospital.site import SiteIncomplete, SiteSettings, read_credential
+
+_CREDENTIAL_DEADLINE_S: Final = 180.0
+
+
+def main(pairs: list[str]) -> int:
+    """Runs the hospitals until one of them ends or this process is told to."""
+    stack = StackSettings()
+    preload()
+    children = [
+        _fork(stack.site(hospital_id, Path(path)))
+        for hospital_id, path in (pair.split("=", 1) for pair in pairs)
+    ]
+
+    def end_all(signum: int, frame: FrameType | None) -> None:
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end_all)
+    _, status = os.wait()
+    end_all(signal.SIGTERM, None)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _fork(settings: SiteSettings) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        die_with_parent()
+        _await_credential(settings)
+        run_hospital(settings)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)  # a worker does not end by itself; skip the parent's clean-up
+
+
+def _await_credential(settings: SiteSettings) -> None:
+    """Waits until the supervisor has added the hospital and left its credential here."""
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(SiteIncomplete),
+        wait=tenacity.wait_fixed(0.1),
+        stop=tenacity.stop_after_delay(_CREDENTIAL_DEADLINE_S),
+        reraise=True,
+    )(read_credential, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

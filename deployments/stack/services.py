@@ -1,0 +1,158 @@
+"""What the local stack runs: each server's command, environment and health check."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from deployments.settings import LOOPBACK, StackSettings
+
+NO_TELEMETRY: Final = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "DO_NOT_TRACK": "1",
+}
+# One thread each: the parallelism of a small stack is its processes, and a warm process must not
+# have thread pools when it forks.
+ONE_THREAD: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """URLs of the three databases, for SQLAlchemy; Prefect's with its own driver."""
+
+    fedmed: str
+    prefect: str
+    mlflow: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A server of the stack.
+
+    Attributes:
+        name: its name in messages, in ``stack.json`` and of its log file.
+        command: argument vector.
+        environment: variables on top of the supervisor's own.
+        health_url: answers 200 once the server serves; None for workers, which have no port.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    health_url: str | None = None
+
+
+def client_environment(settings: StackSettings, databases: Databases) -> dict[str, str]:
+    """Returns what a process of the coordinator needs to find its servers."""
+    return {
+        **NO_TELEMETRY,
+        **ONE_THREAD,
+        "FEDMED_HOME": str(settings.home),
+        "FEDMED_DATABASE_URL": databases.fedmed,
+        "FEDMED_ARTIFACTS": settings.artifacts_url,
+        "FEDMED_SECRETS": str(settings.secrets),
+        "FEDMED_API_URL": settings.api_url,
+        "FEDMED_MLFLOW_URL": settings.mlflow_url,
+        "PREFECT_API_URL": settings.prefect_api_url,
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "MLFLOW_TRACKING_URI": settings.mlflow_url,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def services(
+    settings: StackSettings, databases: Databases, *, hospitals: Mapping[str, Path]
+) -> tuple[Service, ...]:
+    """Returns the stack's servers; ``hospitals`` maps ids to data paths that run here too."""
+    shared = client_environment(settings, databases)
+    stack = [
+        _prefect(settings, databases, shared),
+        _mlflow(settings, databases, shared),
+        Service(
+            name="api",
+            command=(
+                *_python("uvicorn"),
+                *("--factory", "api.app:app_from_environment"),
+                *("--host", LOOPBACK, "--port", str(settings.api_port)),
+                *("--no-access-log", "--timeout-graceful-shutdown", "2"),
+            ),
+            environment=shared,
+            health_url=f"{settings.api_url}/health",
+        ),
+        Service(
+            name="coordinator",
+            command=_python("deployments.coordinator"),
+            environment=shared,
+        ),
+    ]
+    if hospitals:
+        pairs = tuple(f"{hospital_id}={path}" for hospital_id, path in hospitals.items())
+        # A hospital has no business with the coordinator's database or secrets.
+        stack.append(
+            Service(
+                name="hospitals",
+                command=(*_python("deployments.stack.hospitals"), *pairs),
+                environment={
+                    key: value
+                    for key, value in shared.items()
+                    if key not in ("FEDMED_DATABASE_URL", "FEDMED_ARTIFACTS", "FEDMED_SECRETS")
+                },
+            )
+        )
+    return tuple(stack)
+
+
+def _python(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module)
+
+
+def _prefect(settings: StackSettings, databases: Databases, shared: Mapping[str, str]) -> Service:
+    return Service(
+        name="prefect",
+        command=(
+            *_python("prefect"),
+            *("server", "start", "--host", LOOPBACK, "--port", str(settings.prefect_port)),
+        ),
+        environment={
+            **shared,
+            "PREFECT_API_DATABASE_CONNECTION_URL": databases.prefect,
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            "PREFECT_UI_API_URL": settings.prefect_api_url,
+            "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
+        },
+        health_url=f"{settings.prefect_api_url}/health",
+    )
+
+
+def _mlflow(settings: StackSettings, databases: Databases, shared: Mapping[str, str]) -> Service:
+    artifacts = settings.home / "mlflow"
+    return Service(
+        name="mlflow",
+        command=(
+            *_python("mlflow"),
+            *("server", "--host", LOOPBACK, "--port", str(settings.mlflow_port)),
+            *("--workers", "1", "--backend-store-uri", databases.mlflow),
+            *("--artifacts-destination", artifacts.as_uri()),
+        ),
+        environment={
+            # Without this MLflow starts ten processes and takes 1.9 GB.
+            **{key: value for key, value in shared.items() if key != "MLFLOW_TRACKING_URI"},
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "PATH": os.pathsep.join(
+                # MLflow starts uvicorn by name.
+                (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+            ),
+        },
+        health_url=f"{settings.mlflow_url}/health",
+    )

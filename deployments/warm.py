@@ -1,0 +1,216 @@
+"""A warm process: it has imported all that a hospital's round needs and forks a child for each run.
+
+Starting Python and importing PyTorch, Opacus and Prefect takes seconds; a fork takes milliseconds.
+The warm process is single-threaded, because a fork copies only the thread that calls it, and it is
+itself forked from the process that starts the worker, so that both share the imported pages.
+
+    warm = WarmProcess.fork(entry=run_child)   # before any thread or event loop exists
+    child = await warm.start({"flow_run_id": "..."})
+    exit_code = await warm.wait(child)
+
+Requests and reports are JSON datagrams on a socket pair. When the worker ends, for whatever reason,
+the socket closes and the warm process ends with its children.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Final, NoReturn
+
+import anyio
+import anyio.abc
+
+_MAX_MESSAGE: Final = 64 * 1024
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+Request = Mapping[str, str]
+Entry = Callable[[Request], None]
+
+
+class WarmProcessGone(RuntimeError):
+    """The warm process has ended; the worker must be restarted."""
+
+
+class ThreadsBeforeFork(RuntimeError):
+    """The process has threads already: a fork would copy their locks but not them."""
+
+
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Asks the kernel to signal this process when its parent ends (Linux, prctl(2))."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+class WarmProcess:
+    """The worker's end of the socket pair."""
+
+    def __init__(self, connection: socket.socket, pid: int) -> None:
+        self.pid = pid
+        self._connection = connection
+        self._started: dict[str, anyio.Event] = {}
+        self._pids: dict[str, int] = {}
+        self._ended: dict[int, anyio.Event] = {}
+        self._exit_codes: dict[int, int] = {}
+        self._gone = False
+        self._next = 0
+
+    @classmethod
+    def fork(cls, entry: Entry) -> WarmProcess:
+        """Forks the warm process off this one; ``entry`` runs in each child.
+
+        Raises:
+            ThreadsBeforeFork: this process has more than one thread.
+        """
+        threads = len(os.listdir("/proc/self/task"))
+        if threads > 1:
+            raise ThreadsBeforeFork(f"{threads} threads run before the warm process is forked")
+        gc.collect()
+        gc.freeze()  # keeps the collector from writing to, and so copying, the shared pages
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _serve(theirs, entry)
+        theirs.close()
+        ours.setblocking(False)
+        return cls(ours, pid)
+
+    async def listen(self) -> NoReturn:
+        """Takes in the reports of the warm process; runs beside ``start`` and ``wait``.
+
+        Raises:
+            WarmProcessGone: the warm process has ended.
+        """
+        while True:
+            await anyio.wait_readable(self._connection)
+            data = self._connection.recv(_MAX_MESSAGE)
+            if not data:
+                self._gone = True
+                for event in [*self._started.values(), *self._ended.values()]:
+                    event.set()
+                raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
+            report = json.loads(data)
+            pid = int(report["pid"])
+            if "ticket" in report:
+                self._pids[report["ticket"]] = pid
+                self._ended[pid] = anyio.Event()
+                self._started[report["ticket"]].set()
+            else:
+                self._exit_codes[pid] = int(report["exit_code"])
+                self._ended[pid].set()
+
+    async def start(self, request: Request) -> int:
+        """Forks a child that runs ``entry(request)``; returns its process id."""
+        self._next += 1
+        ticket = str(self._next)
+        started = self._started[ticket] = anyio.Event()
+        self._send({"ticket": ticket, "request": dict(request)})
+        await started.wait()
+        del self._started[ticket]
+        if self._gone:
+            raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
+        return self._pids.pop(ticket)
+
+    async def wait(self, pid: int) -> int:
+        """Returns the child's exit code, negative for a signal, once it has ended."""
+        await self._ended[pid].wait()
+        del self._ended[pid]
+        if self._gone:
+            raise WarmProcessGone(f"warm process {self.pid} ended before its child {pid}")
+        return self._exit_codes.pop(pid)
+
+    def kill(self, pid: int) -> None:
+        """Ends a child at once."""
+        self._send({"kill": pid})
+
+    def close(self) -> None:
+        """Ends the warm process and its children."""
+        self._connection.close()
+
+    def _send(self, message: object) -> None:
+        if self._gone:
+            raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
+        self._connection.send(json.dumps(message).encode())
+
+
+def _serve(connection: socket.socket, entry: Entry) -> NoReturn:
+    """The warm process: forks on request, reports starts and ends, ends with the worker."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, which decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # makes the wake-up descriptor readable
+    children: set[int] = set()
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        selector.register(wake_read, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+                _report_ended(connection, children)
+            if connection in ready and not _handle(connection, children, entry):
+                break
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def _handle(connection: socket.socket, children: set[int], entry: Entry) -> bool:
+    """Acts on one message; returns False when the worker has closed the socket."""
+    data = connection.recv(_MAX_MESSAGE)
+    if not data:
+        return False
+    message = json.loads(data)
+    if "kill" in message:
+        if message["kill"] in children:
+            os.kill(message["kill"], signal.SIGKILL)
+        return True
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _run(entry, message["request"])
+    children.add(pid)
+    connection.send(json.dumps({"ticket": message["ticket"], "pid": pid}).encode())
+    return True
+
+
+def _report_ended(connection: socket.socket, children: set[int]) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        children.discard(pid)
+        report = {"pid": pid, "exit_code": os.waitstatus_to_exitcode(status)}
+        connection.send(json.dumps(report).encode())
+
+
+def _run(entry: Entry, request: Request) -> NoReturn:
+    """The child: runs the entry and ends without unwinding into the warm process's loop."""
+    exit_code = 1
+    try:
+        die_with_parent()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        entry(request)
+        exit_code = 0
+    except SystemExit as exit_request:
+        exit_code = exit_request.code if isinstance(exit_request.code, int) else 1
+    except BaseException:
+        traceback.print_exc()  # to the hospital's own log, never to the coordinator
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)

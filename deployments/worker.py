@@ -1,0 +1,173 @@
+"""The hospital's Prefect worker: it runs what the hospital installed and allowed, nothing else.
+
+A Prefect server may name a command, an environment, an image, a pull step or an entrypoint for a
+run. This worker reads none of them. It looks at the name of the flow, finds the flow in its own
+allow-list, and runs that flow of the locally installed package in a child of its warm process.
+
+``fedmed hospital start`` builds it; it is not started by ``prefect worker start``, which could not
+give it a warm process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import UUID
+
+import anyio
+import anyio.abc
+from prefect.client.orchestration import PrefectClient
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+
+from deployments.warm import Request, WarmProcess
+from fl.names import HOSPITAL_FLOW, pool_name
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, WorkPool
+    from prefect.client.schemas.responses import DeploymentResponse
+
+ALLOWED_FLOWS: Final[Mapping[str, str]] = MappingProxyType(
+    {HOSPITAL_FLOW: "flows.hospital_round:hospital_round"}
+)
+"""Flow names that may run at a hospital, each with the local module and attribute it runs."""
+
+_CANCEL_POLL_S: Final = 5.0
+
+AwaitWork = Callable[[], Awaitable[None]]
+ReportCrash = Callable[["FlowRun", int], Awaitable[None]]
+
+
+class HospitalJobConfiguration(BaseJobConfiguration):
+    """The name of the flow and nothing else that a server may have configured."""
+
+    @classmethod
+    async def resolve_for_flow_run(
+        cls,
+        flow_run: FlowRun,
+        *,
+        client: PrefectClient,
+        work_pool: WorkPool,
+        worker_name: str,
+        worker_id: UUID | None = None,
+        deployment: DeploymentResponse | None = None,
+    ) -> Self:
+        """Reads the flow's name; job variables, environment, blocks and pull steps stay unread."""
+        flow = await client.read_flow(flow_run.flow_id)
+        configuration = cls(name=flow.name)
+        configuration._related_objects = {"flow": flow, "flow-run": flow_run}
+        return configuration
+
+
+class HospitalVariables(BaseVariables):
+    """A hospital's pool takes no variables; the server's template says so too."""
+
+
+class HospitalWorkerResult(BaseWorkerResult):
+    """The child's process id and exit code."""
+
+
+class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, HospitalWorkerResult]):
+    """Runs allow-listed flows in children of a warm process.
+
+    Args:
+        hospital_id: the hospital; its pool is ``pool_name(hospital_id)``.
+        warm: the warm process, forked before this event loop existed.
+        environment: what a child needs to find its site; never taken from the server.
+        await_work: returns when there may be work, or after its own time limit.
+        report_crash: tells the exchange that a child ended without an answer.
+    """
+
+    type = "hospital"
+    job_configuration = HospitalJobConfiguration
+    job_configuration_variables = HospitalVariables
+    _description = "Runs locally installed, allow-listed flows in children of a warm process."
+    _display_name = "Hospital"
+
+    def __init__(
+        self,
+        work_pool_name: str | None = None,
+        *,
+        hospital_id: str | None = None,
+        warm: WarmProcess | None = None,
+        environment: Mapping[str, str] | None = None,
+        await_work: AwaitWork | None = None,
+        report_crash: ReportCrash | None = None,
+        **options: Any,
+    ) -> None:
+        if hospital_id is None or warm is None or await_work is None or report_crash is None:
+            raise TypeError("a hospital worker is started by `fedmed hospital start`")
+        super().__init__(
+            work_pool_name=work_pool_name or pool_name(hospital_id),
+            create_pool_if_not_found=False,
+            name=f"{hospital_id}-{socket.gethostname()}",
+            **options,
+        )
+        self._warm = warm
+        self._environment = dict(environment or {})
+        self._await_work = await_work
+        self._report_crash = report_crash
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Waits on the exchange until there may be work, then asks the Prefect server once."""
+        if self._has_successfully_synced:
+            await self._await_work()
+        return await super().get_and_submit_flow_runs()
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """Leaves the run's labels alone: one request a run less, and nothing reads them."""
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: HospitalJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> HospitalWorkerResult:
+        """Runs the flow in a child and waits for it.
+
+        Raises:
+            PermissionError: the flow's name is not in the allow-list.
+        """
+        target = ALLOWED_FLOWS.get(configuration.name or "")
+        if target is None:
+            raise PermissionError(f"flow {configuration.name!r} is not allowed at this hospital")
+        request = {**self._environment, "flow_run_id": str(flow_run.id), "target": target}
+        pid = await self._warm.start(request)
+        if task_status is not None:
+            task_status.started(pid)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._end_when_cancelled, flow_run.id, pid)
+            exit_code = await self._warm.wait(pid)
+            tasks.cancel_scope.cancel()
+        if exit_code != 0:
+            await self._report_crash(flow_run, exit_code)
+        return HospitalWorkerResult(identifier=str(pid), status_code=exit_code)
+
+    async def _end_when_cancelled(self, flow_run_id: UUID, pid: int) -> None:
+        while True:
+            await anyio.sleep(_CANCEL_POLL_S)
+            flow_run = await self.client.read_flow_run(flow_run_id)
+            if flow_run.state is not None and flow_run.state.is_cancelling():
+                self._warm.kill(pid)
+                await self._mark_flow_run_as_cancelled(flow_run)
+                return
+
+
+def run_child(request: Request) -> None:
+    """The child's work: one run of one allowed flow, with the site's own environment."""
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow_run, run_flow
+
+    environment = dict(request)
+    flow_run_id = UUID(environment.pop("flow_run_id"))
+    module, attribute = environment.pop("target").split(":")
+    os.environ.update(environment)
+    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run_id)
+    flow = getattr(import_module(module), attribute)
+    with handle_engine_signals(flow_run_id):
+        # A state, not a result: a flow that ends as Failed has said why and is no crash. No error
+        # logger either, since it would send a traceback, and with it data, to the server.
+        run_flow(flow, flow_run=load_flow_run(flow_run_id), return_type="state")

@@ -1,0 +1,95 @@
+"""From a model's specification to a PyTorch module, and between modules and weights.
+
+    module = build(spec)
+    load_weights(module, initial_weights(spec, seed=7))
+    logits = module(features)  # float32, (n, d) to (n, 1)
+
+A new architecture is a value in ``fl.spec`` and a case in ``_widths`` or ``build``.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import assert_never
+
+import numpy as np
+import torch
+from torch import nn
+
+from fl.spec import Logistic, Mlp, ModelSpec
+from fl.weights import Weights, WeightsLayout, check_layout, layout
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Returns the module of a specification, in training mode; its weights are zeros.
+
+    It reads float32 features of shape (n, d), d the contract's columns, and returns logits of shape
+    (n, 1). PyTorch's global random state is not touched.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(_widths(spec)):
+        if layers:
+            layers.append(nn.ReLU())
+        layers.append(_linear(inputs, outputs))
+    return nn.Sequential(*layers)
+
+
+def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:
+    """Returns the weights a training starts from; equal seeds give equal weights.
+
+    Weights and biases of a layer of d inputs are uniform within 1 / sqrt(d) of zero, which is
+    PyTorch's default for linear layers (LeCun et al. 1998, §4.6, up to a constant).
+
+    Args:
+        spec: the model's specification.
+        seed: public, 0 to 2^64 - 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    module = build(spec)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear):
+                bound = 1 / math.sqrt(layer.in_features)
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=generator)
+    return weights_of(module)
+
+
+def load_weights(module: nn.Module, weights: Weights) -> None:
+    """Sets all weights of a module, or none when they do not fit.
+
+    Raises:
+        ModelError: a name, shape or type that differs from the module's.
+    """
+    check_layout(weights, layout_of(module))
+    tensors = {name: torch.tensor(array) for name, array in weights.items()}
+    module.load_state_dict(tensors)
+
+
+def weights_of(module: nn.Module) -> Weights:
+    """Returns copies of a module's weights."""
+    return {name: tensor.detach().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def layout_of(module: nn.Module) -> WeightsLayout:
+    """Returns the layout of a module's weights."""
+    return layout({name: tensor.detach().numpy() for name, tensor in module.state_dict().items()})
+
+
+def _widths(spec: ModelSpec) -> tuple[int, ...]:
+    """Widths of the layers from the contract's columns to the one logit."""
+    inputs = len(spec.contract.columns)
+    match spec.architecture:
+        case Logistic():
+            return (inputs, 1)
+        case Mlp(hidden=hidden):
+            return (inputs, *hidden, 1)
+    assert_never(spec.architecture)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

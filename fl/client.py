@@ -1,0 +1,135 @@
+"""A hospital's Flower ClientApp: what a hospital answers to ``train`` and ``evaluate``.
+
+    app = client_app(LocalSite(spec=spec, plan=plan, split=split, generator=generator))
+    reply = app(message, context)
+
+Messages carry ``arrays`` (weights) and ``config`` (``server-round``, and ``proximal-mu`` under
+FedProx). A reply to ``train`` carries the new weights and the public weight 1: neither the number
+of records nor a loss ever leaves. A reply to ``evaluate`` carries the score counts on the held-out
+rows, which the caller must put under the secure sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from fl.architectures import build, load_weights, weights_of
+from fl.data import Split, Table
+from fl.errors import ModelError
+from fl.evaluation import ScoreHistogram, score_histogram
+from fl.spec import ModelSpec
+from fl.training import train_locally
+from fl.weights import Weights
+from privacy.errors import PrivacyError
+from privacy.noise import SecureGenerator
+from privacy.plan import PrivacyPlan
+
+PUBLIC_WEIGHT: Final = 1
+"""Every hospital's weight in the mean; the number of its patients never leaves it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalSite:
+    """What a hospital brings to a round.
+
+    Attributes:
+        spec: the model that the hospital agreed to train.
+        plan: the privacy plan that it agreed to.
+        split: its rows, to train on and held out.
+        generator: draws samples and noise; made by ``SecureGenerator.from_os`` in this process.
+    """
+
+    spec: ModelSpec
+    plan: PrivacyPlan
+    split: Split
+    generator: SecureGenerator
+
+
+def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
+    """Returns the ClientApp of a hospital.
+
+    Args:
+        site: what the hospital brings.
+        simulated: the rows are nobody's, so a seeded generator will do.
+
+    Raises:
+        PrivacyError: a seeded generator outside a simulation: its noise can be computed again and
+            subtracted.
+    """
+    if not (site.generator.is_private or simulated):
+        raise PrivacyError(
+            "a seeded generator protects nobody: use SecureGenerator.from_os(), or simulated=True "
+            "where the rows are nobody's"
+        )
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, _: Context) -> Message:
+        module = _module_of(site.spec, message)
+        train_locally(
+            module,
+            site.split.train,
+            plan=site.plan,
+            hyperparameters=site.spec.hyperparameters,
+            generator=site.generator,
+            proximal_mu=_proximal_mu(message),
+        )
+        metrics = MetricRecord({"num-examples": PUBLIC_WEIGHT})
+        return Message(
+            RecordDict({"arrays": _record_of(weights_of(module)), "metrics": metrics}),
+            reply_to=message,
+        )
+
+    @app.evaluate()
+    def evaluate(message: Message, _: Context) -> Message:
+        histogram = scores_of(_module_of(site.spec, message), site.split.held_out)
+        metrics = MetricRecord(
+            {
+                "num-examples": PUBLIC_WEIGHT,
+                "negatives": histogram.negatives.tolist(),
+                "positives": histogram.positives.tolist(),
+            }
+        )
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def scores_of(module: nn.Module, table: Table) -> ScoreHistogram:
+    """Counts a module's scores on a table; the module is left in evaluation mode.
+
+    Raises:
+        ModelError: scores that are not numbers, as of weights that diverged.
+    """
+    with torch.inference_mode():
+        logits = module.eval()(torch.from_numpy(table.features)).reshape(len(table))
+        scores = torch.sigmoid(logits).numpy()
+    return score_histogram(scores, table.labels)
+
+
+def _module_of(spec: ModelSpec, message: Message) -> nn.Module:
+    record = message.content.get("arrays")
+    if not isinstance(record, ArrayRecord):
+        raise ModelError("message: no record 'arrays' with the incoming weights")
+    module = build(spec)
+    load_weights(module, {name: array.numpy() for name, array in record.items()})
+    return module
+
+
+def _proximal_mu(message: Message) -> float:
+    config = message.content.get("config")
+    value = config.get("proximal-mu", 0.0) if isinstance(config, ConfigRecord) else 0.0
+    if not isinstance(value, int | float) or not 0 <= value < np.inf:
+        raise ModelError(f"proximal-mu {value!r}: must be a finite number from 0")
+    return float(value)
+
+
+def _record_of(weights: Weights) -> ArrayRecord:
+    return ArrayRecord({name: Array(weights[name]) for name in sorted(weights)})

@@ -1,0 +1,193 @@
+"""The messages of a secure sum as bytes.
+
+    data = encode_upload(upload)
+    upload = decode_upload(data, parameters=parameters)
+
+Keys, signatures and shares travel as rows of bytes beside the ascending indices of their parties.
+A decoder refuses, with WireError, what is larger than 256 parties can need, and any value of wrong
+size; whether the values are right is for ``privacy.secagg`` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.errors import WireError
+from fl.wire import Frame, pack, unpack
+from privacy.secagg.encoding import DIGEST_BYTES, KEY_BYTES
+from privacy.secagg.keys import SIGNATURE_BYTES
+from privacy.secagg.messages import CohortView, Enrolment, Reveal, SurvivorView, Upload
+from privacy.secagg.parameters import MOST_PARTIES, SumParameters
+from privacy.secagg.sealing import SEALED_BYTES
+from privacy.secagg.shamir import SHARE_BYTES
+
+# Largest message without a vector: a survivor view of 256 parties is below 45 KiB.
+MAX_MESSAGE_BYTES = 64 * 1024
+_LAST_ROUND = 2**32 - 1
+
+
+def encode_enrolment(enrolment: Enrolment) -> bytes:
+    """Returns an enrolment as bytes."""
+    arrays = _rows("sealed_shares", enrolment.sealed_shares, SEALED_BYTES) | {
+        "public_key": _row(enrolment.public_key),
+        "signature": _row(enrolment.signature),
+    }
+    return pack("enrolment", _sender(enrolment), arrays)
+
+
+def decode_enrolment(data: bytes) -> Enrolment:
+    """Reads an enrolment; WireError when it is none."""
+    frame = unpack(data, kind="enrolment", max_bytes=MAX_MESSAGE_BYTES)
+    return Enrolment(
+        index=_number(frame, "index", MOST_PARTIES),
+        round_number=_number(frame, "round_number", _LAST_ROUND),
+        public_key=_read_row(frame, "public_key", KEY_BYTES),
+        signature=_read_row(frame, "signature", SIGNATURE_BYTES),
+        sealed_shares=_read_rows(frame, "sealed_shares", SEALED_BYTES),
+    )
+
+
+def encode_cohort(view: CohortView) -> bytes:
+    """Returns a cohort view as bytes."""
+    arrays = (
+        _rows("public_keys", view.public_keys, KEY_BYTES)
+        | _rows("signatures", view.signatures, SIGNATURE_BYTES)
+        | _rows("sealed_shares", view.sealed_shares, SEALED_BYTES)
+    )
+    return pack("cohort", {"round_number": view.round_number}, arrays)
+
+
+def decode_cohort(data: bytes) -> CohortView:
+    """Reads a cohort view; WireError when it is none."""
+    frame = unpack(data, kind="cohort", max_bytes=MAX_MESSAGE_BYTES)
+    return CohortView(
+        round_number=_number(frame, "round_number", _LAST_ROUND),
+        public_keys=_read_rows(frame, "public_keys", KEY_BYTES),
+        signatures=_read_rows(frame, "signatures", SIGNATURE_BYTES),
+        sealed_shares=_read_rows(frame, "sealed_shares", SEALED_BYTES),
+    )
+
+
+def encode_upload(upload: Upload) -> bytes:
+    """Returns an upload as bytes."""
+    arrays = _rows("sealed_shares", upload.sealed_shares, SEALED_BYTES) | {
+        "commitment": _row(upload.commitment),
+        "masked": upload.masked,
+        "signature": _row(upload.signature),
+    }
+    return pack("upload", _sender(upload), arrays)
+
+
+def max_upload_bytes(parameters: SumParameters) -> int:
+    """Returns the size above which no upload of such a sum can lie."""
+    return MAX_MESSAGE_BYTES + parameters.length * parameters.dtype.itemsize
+
+
+def decode_upload(data: bytes, *, parameters: SumParameters) -> Upload:
+    """Reads an upload whose vector has the agreed type and length; WireError when it is none."""
+    frame = unpack(data, kind="upload", max_bytes=max_upload_bytes(parameters))
+    return Upload(
+        index=_number(frame, "index", MOST_PARTIES),
+        round_number=_number(frame, "round_number", _LAST_ROUND),
+        masked=_array(frame, "masked", parameters.dtype, (parameters.length,)),
+        commitment=_read_row(frame, "commitment", DIGEST_BYTES),
+        signature=_read_row(frame, "signature", SIGNATURE_BYTES),
+        sealed_shares=_read_rows(frame, "sealed_shares", SEALED_BYTES),
+    )
+
+
+def encode_survivors(view: SurvivorView) -> bytes:
+    """Returns a survivor view as bytes."""
+    arrays = (
+        _rows("upload_digests", view.upload_digests, DIGEST_BYTES)
+        | _rows("signatures", view.signatures, SIGNATURE_BYTES)
+        | _rows("sealed_shares", view.sealed_shares, SEALED_BYTES)
+    )
+    return pack("survivors", {"round_number": view.round_number}, arrays)
+
+
+def decode_survivors(data: bytes) -> SurvivorView:
+    """Reads a survivor view; WireError when it is none."""
+    frame = unpack(data, kind="survivors", max_bytes=MAX_MESSAGE_BYTES)
+    return SurvivorView(
+        round_number=_number(frame, "round_number", _LAST_ROUND),
+        upload_digests=_read_rows(frame, "upload_digests", DIGEST_BYTES),
+        signatures=_read_rows(frame, "signatures", SIGNATURE_BYTES),
+        sealed_shares=_read_rows(frame, "sealed_shares", SEALED_BYTES),
+    )
+
+
+def encode_reveal(reveal: Reveal) -> bytes:
+    """Returns a reveal as bytes."""
+    arrays = _rows("shares", reveal.shares, SHARE_BYTES) | {"signature": _row(reveal.signature)}
+    return pack("reveal", _sender(reveal), arrays)
+
+
+def decode_reveal(data: bytes) -> Reveal:
+    """Reads a reveal; WireError when it is none."""
+    frame = unpack(data, kind="reveal", max_bytes=MAX_MESSAGE_BYTES)
+    return Reveal(
+        index=_number(frame, "index", MOST_PARTIES),
+        round_number=_number(frame, "round_number", _LAST_ROUND),
+        shares=_read_rows(frame, "shares", SHARE_BYTES),
+        signature=_read_row(frame, "signature", SIGNATURE_BYTES),
+    )
+
+
+def _sender(message: Enrolment | Upload | Reveal) -> dict[str, int]:
+    """The head of a message from a party."""
+    return {"index": message.index, "round_number": message.round_number}
+
+
+def _row(value: bytes) -> NDArray[np.uint8]:
+    """Bytes as an array."""
+    return np.frombuffer(value, np.uint8)
+
+
+def _rows(name: str, values: Mapping[int, bytes], size: int) -> dict[str, NDArray[Any]]:
+    """Bytes by party as two arrays: the ascending indices, one row for each."""
+    for index, value in values.items():
+        if len(value) != size:
+            raise WireError(f"{name}: {size} bytes are needed for {index}, not {len(value)}")
+    indices = sorted(values)
+    joined = b"".join(values[index] for index in indices)
+    return {
+        f"{name}.indices": np.array(indices, np.uint32),
+        name: np.frombuffer(joined, np.uint8).reshape(len(indices), size),
+    }
+
+
+def _number(frame: Frame, name: str, most: int) -> int:
+    """Reads an integer of 1 to ``most`` from the head."""
+    value = frame.head.get(name)
+    if type(value) is not int or not 1 <= value <= most:
+        raise WireError(f"{frame.kind}: {name} must be an integer of 1 to {most}")
+    return value
+
+
+def _array(frame: Frame, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Reads an array of known type and shape."""
+    array = frame.arrays.get(name)
+    if array is None or array.dtype != dtype or array.shape != shape:
+        found = "missing" if array is None else f"{array.dtype} {array.shape}"
+        raise WireError(f"{frame.kind}: {name} must be {dtype} {shape}, it is {found}")
+    return array
+
+
+def _read_row(frame: Frame, name: str, size: int) -> bytes:
+    """Reads bytes of known size."""
+    return _array(frame, name, np.dtype(np.uint8), (size,)).tobytes()
+
+
+def _read_rows(frame: Frame, name: str, size: int) -> dict[int, bytes]:
+    """Reads bytes by party."""
+    count = len(frame.arrays.get(f"{name}.indices", ()))
+    indices = _array(frame, f"{name}.indices", np.dtype("<u4"), (count,)).tolist()
+    if indices != sorted(set(indices)) or not all(1 <= i <= MOST_PARTIES for i in indices):
+        raise WireError(f"{frame.kind}: {name}: indices must ascend within 1 to {MOST_PARTIES}")
+    rows = _array(frame, name, np.dtype(np.uint8), (count, size))
+    return {index: row.tobytes() for index, row in zip(indices, rows, strict=True)}

@@ -1,0 +1,151 @@
+"""One federated round as a Prefect flow: open, dispatch, gather, aggregate, evaluate, record.
+
+The deployment ``federated-round`` runs the next round of a training, so that a person can put a
+training on a schedule in the Prefect UI. After the last round it evaluates the final weights and
+registers the model.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect import flow, get_run_logger, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from db.models import RoundKind
+from fl.weights import decode_weights
+from tasks.aggregate import Aggregated, aggregate
+from tasks.cohort import OpenedRound, open_round
+from tasks.coordinator import Coordinator
+from tasks.dispatch import dispatch_training
+from tasks.errors import RoundFailed
+from tasks.evaluate import RoundEvaluation, evaluate
+from tasks.gather import gather_masked_updates
+from tasks.record import RoundOutcome, leave_artifacts, write_compliance_records
+from tasks.track import MetricPoint, end_run, log_to_mlflow, mlflow_run_url, register_model
+from tasks.training import (
+    TrainingProgress,
+    close_training,
+    epsilon_spent,
+    history,
+    prepare_training,
+    progress,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """A completed round: what it measured and what it left."""
+
+    evaluation: RoundEvaluation
+    aggregated: Aggregated | None
+
+
+@flow(name="federated-round", flow_run_name="round-of-{training_id}", persist_result=False)
+def federated_round(training_id: UUID) -> State[None]:
+    """Runs the next round of a training; after the last one, closes the training.
+
+    Ends as Failed, with the reason, when the round cannot complete.
+    """
+    coordinator = Coordinator.from_environment()
+    training = prepare_training(coordinator, training_id, flow_run_id=runtime.flow_run.id)
+    try:
+        if training.state in ("completed", "failed"):
+            return Completed(message=f"training {training_id} has ended: {training.state}")
+        if training.has_rounds_left:
+            run_round(coordinator, training, kind="training")
+            training = progress(coordinator, training_id)
+        if not training.has_rounds_left:
+            close(coordinator, training)
+    except RoundFailed as failure:
+        return Failed(message=str(failure))
+    return Completed(message=f"{training.completed} of {training.rounds} rounds")
+
+
+def run_round(
+    coordinator: Coordinator, training: TrainingProgress, *, kind: RoundKind
+) -> RoundResult:
+    """Runs one round through its tasks and records how it ended, whichever way it ends.
+
+    Raises:
+        RoundFailed: with the reason that was recorded.
+    """
+    started = time.perf_counter()
+    opened = open_round(
+        coordinator, training.training_id, kind=kind, flow_run_id=runtime.flow_run.id
+    )
+    evaluation: RoundEvaluation | None = None
+    aggregated: Aggregated | None = None
+    reason: str | None = None
+    try:
+        dispatch_training(coordinator, opened)
+        gathered = gather_masked_updates(coordinator, opened)
+        if kind == "training":
+            aggregated = aggregate(coordinator, opened, gathered)
+        evaluation = evaluate(gathered)
+    except RoundFailed as failure:
+        reason = str(failure)
+        raise
+    except BaseException as error:
+        reason = f"the coordinator failed: {type(error).__name__}"
+        raise
+    finally:
+        outcome = RoundOutcome(
+            reason=reason,
+            metrics={} if evaluation is None else evaluation.metrics(),
+            epsilon=epsilon_spent(coordinator, training.plan, training.training_id),
+            aggregated=aggregated,
+            seconds=time.perf_counter() - started,
+        )
+        record(coordinator, opened, outcome, trained=training.completed)
+    get_run_logger().info(
+        "round %d: %s, epsilon %.3f, %.2f s",
+        opened.invitation.number,
+        ", ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items()),
+        outcome.epsilon,
+        outcome.seconds,
+    )
+    return RoundResult(evaluation, aggregated)
+
+
+def record(
+    coordinator: Coordinator, opened: OpenedRound, outcome: RoundOutcome, *, trained: int
+) -> None:
+    """Writes a round's record, its metrics and its artifacts.
+
+    What a round measured describes the weights it started from, ``trained`` rounds in; what it
+    spent belongs to the weights it made.
+    """
+    write_compliance_records(coordinator, opened, outcome)
+    points = [MetricPoint(name, value, trained) for name, value in outcome.metrics.items()]
+    if outcome.aggregated:
+        points += [
+            MetricPoint("epsilon", outcome.epsilon, trained + 1),
+            MetricPoint("round_seconds", outcome.seconds, trained + 1),
+        ]
+    if points:
+        log_to_mlflow(opened.mlflow_run_id, points)
+    leave_artifacts(coordinator, opened, outcome, run_url=mlflow_run_url(opened.mlflow_run_id))
+
+
+def close(coordinator: Coordinator, training: TrainingProgress) -> None:
+    """Evaluates the final weights, registers the model and ends the training.
+
+    Raises:
+        RoundFailed: the closing evaluation failed; the training stays open for another try.
+    """
+    result = run_round(coordinator, training, kind="evaluation")
+    registered = register_model(
+        training.mlflow_run_id,
+        training.spec,
+        decode_weights(coordinator.blobs.get(training.weights)),
+        roc=result.evaluation.roc,
+        history=history(coordinator, training.training_id),
+    )
+    end_run(training.mlflow_run_id, failed=False)
+    close_training(
+        coordinator, training.training_id, state="completed", model_version=registered.version
+    )

@@ -1,0 +1,51 @@
+"""A training of N rounds as a Prefect flow: each round is a ``federated-round`` run inside it."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from fl.spec import TrainingRequest
+from flows.federated_round import federated_round
+from tasks.coordinator import Coordinator
+from tasks.track import end_run
+from tasks.training import close_training, prepare_training, progress, request_training
+
+ATTEMPTS: Final = 2
+"""Failures in a row after which a training fails."""
+
+
+@flow(name="federated-training", persist_result=False)
+def federated_training(
+    training_id: UUID | None = None, request: TrainingRequest | None = None
+) -> State[None]:
+    """Runs all rounds of a training and registers the model.
+
+    The API gives ``training_id``, a training it has written; a person in the Prefect UI gives
+    ``request`` instead. A failed round is tried once more with a new cohort before the training
+    fails.
+    """
+    coordinator = Coordinator.from_environment()
+    if training_id is None:
+        if request is None:
+            return Failed(message="give training_id or request: neither says what to train")
+        training_id = request_training(coordinator, request)
+    training = prepare_training(coordinator, training_id, flow_run_id=runtime.flow_run.id)
+    failures = 0
+    while training.state == "running":
+        state = federated_round(training_id, return_state=True)
+        training = progress(coordinator, training_id)
+        if state.is_completed():
+            failures = 0
+            continue
+        failures += 1
+        if failures == ATTEMPTS:
+            reason = state.message or "a round failed"
+            end_run(training.mlflow_run_id, failed=True)
+            close_training(coordinator, training_id, state="failed", reason=reason)
+            return Failed(message=reason)
+    return Completed(message=f"{training.completed} rounds; model {training.spec.name}")

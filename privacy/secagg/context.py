@@ -1,0 +1,108 @@
+"""What a round binds together: its context, the keys derived under it, the statements to sign.
+
+The context is a hash of all that the parties must agree on. Each party computes it from its own
+view and derives every mask key under it: if the coordinator shows two parties different views,
+their masks do not cancel and the sum is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from privacy.errors import InputRefused, ProtocolError
+from privacy.secagg.encoding import DIGEST_BYTES, digest, index_bytes, kdf, number_bytes
+from privacy.secagg.keys import PublicIdentity
+from privacy.secagg.masking import MaskedVector
+from privacy.secagg.parameters import SumParameters
+
+_PROTOCOL = b"fedmed secure sum 1 "
+_LAST_ROUND = 2**32 - 1
+
+
+def check_round_number(round_number: int) -> None:
+    """Raises ProtocolError when the number is no integer of 1 to 2^32 - 1."""
+    if type(round_number) is not int:
+        raise ProtocolError(f"round number: an int is needed, not {type(round_number).__name__}")
+    if not 1 <= round_number <= _LAST_ROUND:
+        raise ProtocolError(f"round number: {round_number} must lie in 1 to {_LAST_ROUND}")
+
+
+def round_context(
+    *,
+    parameters: SumParameters,
+    round_number: int,
+    model_hash: bytes,
+    public_keys: Mapping[int, bytes],
+    roster: Mapping[int, PublicIdentity],
+) -> bytes:
+    """Returns 32 bytes that bind session, round, parameters, model, cohort, keys and identities.
+
+    Args:
+        parameters: the party's own.
+        round_number: the round.
+        model_hash: SHA-256 of the weights the round starts from, 32 bytes.
+        public_keys: the round's key of each party in the cohort.
+        roster: the pinned identities.
+
+    Raises:
+        InputRefused: the model's hash is not 32 bytes long.
+    """
+    if type(model_hash) is not bytes or len(model_hash) != DIGEST_BYTES:
+        raise InputRefused(f"model_hash: {DIGEST_BYTES} raw bytes are needed, not {model_hash!r}")
+    cohort = sorted(public_keys)
+    return digest(
+        _PROTOCOL + b"context",
+        parameters.encode(),
+        number_bytes(round_number),
+        model_hash,
+        index_bytes(cohort),
+        *(public_keys[index] for index in cohort),
+        *(roster[index].signing_key + roster[index].sealing_key for index in cohort),
+    )
+
+
+def pair_mask_key(agreed: bytes, context: bytes) -> bytes:
+    """Returns the key of the mask that two parties share."""
+    return kdf(agreed, _PROTOCOL + b"pair" + context)
+
+
+def self_mask_key(seed: bytes, context: bytes) -> bytes:
+    """Returns the key of the mask that one party adds for itself."""
+    return kdf(seed, _PROTOCOL + b"self" + context)
+
+
+def seed_commitment(seed: bytes, context: bytes, *, index: int) -> bytes:
+    """Returns 32 bytes that fix a party's seed and, the seed being 256 random bits, hide it."""
+    return digest(_PROTOCOL + b"commitment", context, number_bytes(index), seed)
+
+
+def upload_digest(masked: MaskedVector, commitment: bytes) -> bytes:
+    """Returns 32 bytes that fix the content of an upload."""
+    return digest(_PROTOCOL + b"upload", commitment, masked.data)
+
+
+def enrolment_statement(session: bytes, round_number: int, index: int, public_key: bytes) -> bytes:
+    """Returns what an enrolment's signature covers."""
+    return digest(
+        _PROTOCOL + b"enrolment signature",
+        session,
+        number_bytes(round_number),
+        number_bytes(index),
+        public_key,
+    )
+
+
+def upload_statement(context: bytes, index: int, content: bytes) -> bytes:
+    """Returns what an upload's signature covers."""
+    return digest(_PROTOCOL + b"upload signature", context, number_bytes(index), content)
+
+
+def reveal_statement(context: bytes, index: int, shares: Mapping[int, bytes]) -> bytes:
+    """Returns what a reveal's signature covers."""
+    return digest(
+        _PROTOCOL + b"reveal signature",
+        context,
+        number_bytes(index),
+        index_bytes(shares),
+        *(shares[dealer] for dealer in sorted(shares)),
+    )

@@ -1,0 +1,67 @@
+"""Masks: AES-256-CTR keystreams added to a vector modulo 2^16 or 2^32, one block at a time.
+
+    apply_masks(vector, add=[key_a], subtract=[key_b])
+
+Vector and keystream stay in the processor's cache, so that the speed is that of the cipher. Every
+key is used for one vector only, hence the counter starts at zero (NIST SP 800-38A, section 6.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from numpy.typing import NDArray
+
+MaskedVector: TypeAlias = NDArray[np.unsignedinteger[Any]]
+Fill: TypeAlias = Callable[[int, MaskedVector], None]
+
+BLOCK_ELEMENTS = 1 << 16
+BLOCK_BYTES = 4 * BLOCK_ELEMENTS  # 256 KiB of uint32
+_ZEROS = memoryview(bytes(BLOCK_BYTES))
+
+
+class Keystream:
+    """The keystream of one key, read in order."""
+
+    def __init__(self, key: bytes) -> None:
+        self._encryptor = Cipher(AES(key), CTR(bytes(16))).encryptor()
+
+    def read_into(self, elements: NDArray[Any]) -> None:
+        """Overwrites a contiguous array of at most 256 KiB with the next bytes of the stream."""
+        self._encryptor.update_into(_ZEROS[: elements.nbytes], elements.data.cast("B"))
+
+
+def apply_masks(
+    vector: MaskedVector,
+    *,
+    add: Sequence[bytes],
+    subtract: Sequence[bytes],
+    fill: Fill | None = None,
+) -> None:
+    """Adds and subtracts the masks of the keys, in place, modulo the vector's type.
+
+    Args:
+        vector: uint16 or uint32, one dimension, little-endian.
+        add: keys of 32 bytes whose masks are added.
+        subtract: keys of 32 bytes whose masks are subtracted.
+        fill: writes the elements of a block, given its start, before it is masked.
+    """
+    added = [Keystream(key) for key in add]
+    subtracted = [Keystream(key) for key in subtract]
+    buffer = np.empty(BLOCK_ELEMENTS, vector.dtype)
+    for start in range(0, len(vector), BLOCK_ELEMENTS):
+        block = vector[start : start + BLOCK_ELEMENTS]
+        mask = buffer[: len(block)]
+        if fill is not None:
+            fill(start, block)
+        for stream in added:
+            stream.read_into(mask)
+            np.add(block, mask, out=block)
+        for stream in subtracted:
+            stream.read_into(mask)
+            np.subtract(block, mask, out=block)

@@ -1,0 +1,173 @@
+"""Real vectors, weights and counts as integers that add up modulo 2^16 or 2^32, and back.
+
+    quantiser = Quantiser(vector, weight=1, counts=counts, parameters=parameters, rounding_key=key)
+    quantiser.fill(0, elements)                        # what is masked, block by block
+    read_sum(total, parameters=parameters, parties=3)  # what the unmasked sum says
+
+An element x enters as round(x * weight / (max_weight * step)). Rounding is stochastic: up or down
+with the probability that makes its mean exact, by random bits of a keystream, so that errors of
+many parties and rounds do not add up (Connolly, Higham and Mary, SIAM J. Sci. Comput. 43 (1),
+2021). The weight and the counts follow as four base-256 digits each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from privacy.errors import InputRefused, ProtocolError
+from privacy.secagg.masking import BLOCK_ELEMENTS, Keystream, MaskedVector
+from privacy.secagg.parameters import DIGITS, SumParameters
+
+_BASE = 256
+_COUNT_LIMIT = 2**32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SumResult:
+    """What a secure sum gives.
+
+    Attributes:
+        mean: float32 (dimension,): the weighted mean of the vectors; zero if the weight is zero.
+        weight: the sum of the weights.
+        counts: int64 (counters,): the sums of the counts.
+        parties: the indices of the parties that are in the sum, ascending.
+    """
+
+    mean: NDArray[np.float32]
+    weight: int
+    counts: NDArray[np.int64]
+    parties: tuple[int, ...]
+
+
+class Quantiser:
+    """Writes a party's input as integers, any block of it in order.
+
+    The quantised element differs from the exact one by less than one.
+
+    Args:
+        vector: float32 (dimension,), finite; elements beyond the clip are clipped.
+        weight: 0 to max_weight.
+        counts: int64 (counters,), each from 0 to 2^32 - 1.
+        parameters: clip, bits and shapes.
+        rounding_key: 32 random bytes, used once.
+
+    Raises:
+        InputRefused: a shape, type or value is wrong; the message does not show private values.
+    """
+
+    def __init__(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        weight: int,
+        counts: ArrayLike,
+        parameters: SumParameters,
+        rounding_key: bytes,
+    ) -> None:
+        self._vector = _checked_vector(vector, parameters)
+        self._dtype = parameters.dtype
+        self._tail = _digits([_checked_weight(weight, parameters)], counts, parameters)
+        # Fixed point with as many fraction bits as an int32 leaves: floor(t + r) is (T + R) >> s.
+        self._fraction_bits = min(15, 31 - parameters.bits)
+        share = weight / parameters.max_weight * 2.0**self._fraction_bits
+        self._scale = np.float64(share / parameters.step)
+        self._limit = np.float64(share * parameters.largest)
+        self._stream = Keystream(rounding_key)
+        self._scaled = np.empty(BLOCK_ELEMENTS, np.float64)
+        self._fixed = np.empty(BLOCK_ELEMENTS, np.int32)
+        self._random = np.empty(BLOCK_ELEMENTS, np.uint32)
+
+    def fill(self, start: int, elements: MaskedVector) -> None:
+        """Writes the elements from ``start`` on; at most one block, and each block once."""
+        dimension = len(self._vector)
+        real = max(0, min(len(elements), dimension - start))
+        scaled, fixed, random = self._scaled[:real], self._fixed[:real], self._random[:real]
+        self._stream.read_into(random)
+        np.right_shift(random, 32 - self._fraction_bits, out=random)
+        np.multiply(self._vector[start : start + real], self._scale, out=scaled)
+        np.clip(scaled, -self._limit, self._limit, out=scaled)
+        np.rint(scaled, out=scaled)
+        np.copyto(fixed, scaled, casting="unsafe")
+        np.add(fixed, random.view(np.int32), out=fixed)
+        np.right_shift(fixed, self._fraction_bits, out=fixed)
+        # The cast wraps: two's complement modulo the vector's type.
+        np.copyto(elements[:real], fixed, casting="unsafe")
+        tail = start + real - dimension
+        elements[real:] = self._tail[tail : tail + len(elements) - real]
+
+
+def read_sum(
+    total: MaskedVector, *, parameters: SumParameters, parties: tuple[int, ...]
+) -> SumResult:
+    """Returns what an unmasked sum over the parties says.
+
+    Args:
+        total: (parameters.length,) of parameters.dtype.
+        parameters: as the parties used them.
+        parties: the indices of the parties in the sum.
+
+    Raises:
+        ProtocolError: the sum lies outside what the parties can have sent: masks did not cancel.
+    """
+    dimension = parameters.dimension
+    digits = total[dimension:].astype(np.int64).reshape(1 + parameters.counters, DIGITS)
+    quantised = total[:dimension].view(np.dtype(f"<i{parameters.dtype.itemsize}"))
+    weight, *_ = sums = digits @ (_BASE ** np.arange(DIGITS, dtype=np.int64))
+    most = len(parties) * parameters.largest
+    if (
+        digits.max() > len(parties) * (_BASE - 1)
+        or weight > len(parties) * parameters.max_weight
+        or (dimension and max(int(quantised.max()), -int(quantised.min())) > most)
+    ):
+        raise ProtocolError(
+            f"the sum over parties {list(parties)} lies outside what they can have sent: masks did "
+            f"not cancel, or a party broke the rules; run the round again"
+        )
+    factor = parameters.step * parameters.max_weight / max(int(weight), 1)
+    return SumResult(
+        mean=np.multiply(quantised, factor, dtype=np.float64).astype(np.float32),
+        weight=int(weight),
+        counts=sums[1:],
+        parties=parties,
+    )
+
+
+def _checked_vector(vector: NDArray[np.float32], parameters: SumParameters) -> NDArray[np.float32]:
+    """Refuses another type or shape, and values that are not finite."""
+    if getattr(vector, "dtype", None) != np.float32:
+        kind = getattr(vector, "dtype", type(vector).__name__)
+        raise InputRefused(f"vector: an array of float32 is needed, not {kind}")
+    if vector.shape != (parameters.dimension,):
+        raise InputRefused(
+            f"vector: shape {vector.shape} does not fit the agreed ({parameters.dimension},)"
+        )
+    if not np.isfinite(vector).all():
+        raise InputRefused("vector: it holds NaN or infinity; the training diverged")
+    return vector
+
+
+def _checked_weight(weight: int, parameters: SumParameters) -> int:
+    """Refuses a weight that is no integer of 0 to max_weight."""
+    if type(weight) is not int:
+        raise InputRefused(f"weight: an int is needed, not {type(weight).__name__}")
+    if not 0 <= weight <= parameters.max_weight:
+        raise InputRefused(f"weight: it must lie in 0 to {parameters.max_weight}")
+    return weight
+
+
+def _digits(head: list[int], counts: ArrayLike, parameters: SumParameters) -> MaskedVector:
+    """Returns the base-256 digits of the weight and the counts, least first, in the sum's type."""
+    numbers = np.asarray(counts)
+    if numbers.shape != (parameters.counters,):
+        raise InputRefused(
+            f"counts: shape {numbers.shape} does not fit the agreed ({parameters.counters},)"
+        )
+    if numbers.size and numbers.dtype.kind not in "iu":
+        raise InputRefused(f"counts: integers are needed, not {numbers.dtype}")
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < _COUNT_LIMIT:
+        raise InputRefused(f"counts: each must lie in 0 to {_COUNT_LIMIT - 1}")
+    whole = np.concatenate([np.array(head, "<u4"), numbers.astype("<u4")])
+    return whole.view(np.uint8).astype(parameters.dtype)

@@ -1,0 +1,147 @@
+"""A hospital's site: its data, its keys and its own store, all of them on its own disk.
+
+settings = SiteSettings()          # FEDMED_HOSPITAL_ID, FEDMED_DATA_PATH, … of this process
+site = open_site(settings)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from pydantic import AfterValidator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.site_store import SiteStore
+from fl.invitation import HospitalId
+from privacy.secagg.keys import Identity
+from tasks.hospital.exchange import Credential
+
+_SPLIT_KEY_BYTES: Final = 32
+
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
+
+
+class SiteSettings(BaseSettings):
+    """Where one hospital's site lies; read from its own environment, never from the coordinator.
+
+    Attributes:
+        hospital_id: the hospital.
+        hospital_home: directory of its keys, store and logs.
+        data_path: its table, a CSV file or a folder with one.
+        api_url: the coordinator's one address.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FEDMED_", extra="ignore", frozen=True)
+
+    hospital_id: HospitalId
+    hospital_home: AbsolutePath
+    data_path: AbsolutePath
+    api_url: str
+
+    def environment(self) -> dict[str, str]:
+        """Returns the variables from which a child reads the same settings."""
+        return {
+            "FEDMED_HOSPITAL_ID": self.hospital_id,
+            "FEDMED_HOSPITAL_HOME": str(self.hospital_home),
+            "FEDMED_DATA_PATH": str(self.data_path),
+            "FEDMED_API_URL": self.api_url,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """An opened site.
+
+    Attributes:
+        settings: where it lies.
+        identity: the private keys under which the other hospitals know this one.
+        split_key: the secret that fixes which rows are held out of training.
+        credential: its credential at the coordinator.
+        store: its own durable record.
+    """
+
+    settings: SiteSettings
+    identity: Identity
+    split_key: bytes
+    credential: Credential
+    store: SiteStore
+
+
+class SiteIncomplete(Exception):
+    """A file that the site needs is missing; the text names it and what makes it."""
+
+
+def open_site(settings: SiteSettings) -> Site:
+    """Opens the site; makes its keys when it has none.
+
+    Raises:
+        SiteIncomplete: there is no credential.
+    """
+    keys = _keys_directory(settings)
+    return Site(
+        settings=settings,
+        identity=Identity(
+            signing=Ed25519PrivateKey.from_private_bytes(_secret(keys / "signing.key", _signing)),
+            sealing=X25519PrivateKey.from_private_bytes(_secret(keys / "sealing.key", _sealing)),
+        ),
+        split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
+        credential=read_credential(settings),
+        store=SiteStore(settings.hospital_home / "site.db"),
+    )
+
+
+def credential_file(settings: SiteSettings) -> Path:
+    """Returns where the site's credential lies."""
+    return _keys_directory(settings) / "credential.json"
+
+
+def read_credential(settings: SiteSettings) -> Credential:
+    """Returns the site's credential.
+
+    Raises:
+        SiteIncomplete: there is none.
+    """
+    path = credential_file(settings)
+    try:
+        return Credential.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise SiteIncomplete(
+            f"no credential at {path}; ask the coordinator's operator to add "
+            f"{settings.hospital_id!r} and put the client_id and client_secret there"
+        ) from None
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Writes a secret that only the owner can read; never replaces one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keys_directory(settings: SiteSettings) -> Path:
+    keys = settings.hospital_home / "keys"
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return keys
+
+
+def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    if not path.exists():
+        write_secret(path, make())
+    return path.read_bytes()
+
+
+def _signing() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def _sealing() -> bytes:
+    return X25519PrivateKey.generate().private_bytes_raw()

@@ -1,0 +1,181 @@
+"""A hospital's part of a round: check, enrol, evaluate and train, upload, reveal.
+
+1. check the invitation and the data (`tasks.hospital.guard`);
+2. enrol: fresh signed keys and sealed shares, before training, so that the cohort forms meanwhile;
+3. evaluate the incoming weights on the held-out rows, then train on the others;
+4. upload the masked update once the cohort is known;
+5. reveal the shares of the self masks once every update of the cohort has arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from numpy.typing import NDArray
+
+from fl.client import LocalSite, client_app
+from fl.data import Table, split
+from fl.evaluation import ScoreHistogram
+from fl.invitation import RoundInvitation
+from fl.messages import (
+    decode_cohort,
+    decode_survivors,
+    encode_enrolment,
+    encode_reveal,
+    encode_upload,
+)
+from fl.secure_round import PUBLIC_WEIGHT, identities, sum_parameters
+from fl.weights import Weights, decode_weights, flatten, layout
+from privacy.noise import SecureGenerator
+from privacy.secagg.participant import Participant
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.guard import check_data, check_invitation
+from tasks.hospital.refusal import Refusal, contained
+from tasks.hospital.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWork:
+    """What leaves a hospital in a round, before masking.
+
+    Attributes:
+        update: float32, shape (parameters,); empty in an evaluation round.
+        counts: int64, shape (counters,): score histograms of both classes on the held-out rows.
+    """
+
+    update: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Seconds spent in each stage, for the run's log."""
+
+    clock: Callable[[], float] = time.perf_counter
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._last = self.clock()
+
+    def mark(self, stage: str) -> None:
+        """Books the time since the last mark on a stage."""
+        now = self.clock()
+        self.seconds[stage] = round(now - self._last, 3)
+        self._last = now
+
+
+def take_part(
+    site: Site,
+    invitation: RoundInvitation,
+    exchange: ExchangeClient,
+    *,
+    generator: SecureGenerator,
+) -> dict[str, float]:
+    """Takes part in a round; returns the seconds of each stage.
+
+    A refusal is posted on the exchange before it is raised, so that the round ends at once with its
+    reason.
+
+    Raises:
+        Refusal: the hospital takes no part; its text may leave the hospital.
+        ExchangeError: the coordinator closed the round, refused a message or fell silent.
+    """
+    try:
+        with contained(site.store):
+            return _take_part(site, invitation, exchange, generator)
+    except Refusal as refusal:
+        site.store.log("refused", {"round": str(invitation.round_id), "code": refusal.code})
+        exchange.put(invitation.round_id, "refusal", refusal.encode())
+        raise
+
+
+def _take_part(
+    site: Site,
+    invitation: RoundInvitation,
+    exchange: ExchangeClient,
+    generator: SecureGenerator,
+) -> dict[str, float]:
+    clock = StageClock()
+    check_invitation(site, invitation, now=datetime.now(UTC))
+    table = check_data(site, invitation)
+    incoming = decode_weights(exchange.weights(invitation.weights))
+    clock.mark("check")
+
+    participant = Participant(
+        invitation.index_of(site.settings.hospital_id),
+        sum_parameters(invitation, parameters=layout(incoming).size),
+        site.identity,
+        identities(invitation),
+    )
+    round_id = invitation.round_id
+    exchange.put(round_id, "enrolment", encode_enrolment(participant.enrol(invitation.number)))
+    clock.mark("enrol")
+
+    work = work_locally(table, invitation, incoming, split_key=site.split_key, generator=generator)
+    clock.mark("train")
+
+    cohort = exchange.wait_for(round_id, "cohort", timeout_s=invitation.deadline_s)
+    clock.mark("wait_for_cohort")
+    upload = participant.upload(
+        invitation.number,
+        decode_cohort(cohort),
+        model_hash=bytes.fromhex(invitation.weights),
+        vector=work.update,
+        weight=PUBLIC_WEIGHT,
+        counts=work.counts,
+    )
+    exchange.put(round_id, "upload", encode_upload(upload))
+    clock.mark("upload")
+
+    survivors = exchange.wait_for(round_id, "survivors", timeout_s=invitation.deadline_s)
+    clock.mark("wait_for_survivors")
+    reveal = participant.reveal(invitation.number, decode_survivors(survivors))
+    exchange.put(round_id, "reveal", encode_reveal(reveal))
+    clock.mark("reveal")
+    site.store.log("answered", {"round": str(round_id), "number": invitation.number})
+    return clock.seconds
+
+
+def work_locally(
+    table: Table,
+    invitation: RoundInvitation,
+    incoming: Weights,
+    *,
+    split_key: bytes,
+    generator: SecureGenerator,
+) -> LocalWork:
+    """Evaluates the incoming weights and, in a training round, trains, through the ClientApp."""
+    app = client_app(
+        LocalSite(
+            spec=invitation.model,
+            plan=invitation.plan,
+            split=split(table, key=split_key),
+            generator=generator,
+        )
+    )
+    arrays = ArrayRecord({name: Array(value) for name, value in incoming.items()})
+    config = ConfigRecord({**invitation.train_config, "server-round": invitation.number})
+
+    def ask(message_type: str) -> RecordDict:
+        content = RecordDict({"arrays": arrays, "config": config})
+        message = Message(content, dst_node_id=1, message_type=message_type)
+        context = Context(run_id=0, node_id=1, node_config={}, state=RecordDict(), run_config={})
+        reply: RecordDict = app(message, context).content
+        return reply
+
+    metrics = ask(MessageType.EVALUATE).metric_records["metrics"]
+    histogram = ScoreHistogram(
+        negatives=np.asarray(metrics["negatives"], np.int64),
+        positives=np.asarray(metrics["positives"], np.int64),
+    )
+    if invitation.kind == "evaluation":
+        return LocalWork(np.zeros(0, np.float32), histogram.counts())
+    trained_arrays = ask(MessageType.TRAIN).array_records["arrays"]
+    trained = {name: array.numpy() for name, array in trained_arrays.items()}
+    return LocalWork(flatten(trained) - flatten(incoming), histogram.counts())

@@ -1,0 +1,207 @@
+"""Beginning and ending a training: what happens once, not once a round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from sqlalchemy.orm import Session
+
+from db.models import Outcome, Training
+from db.queries import audit, models, rounds, trainings
+from db.session import transaction
+from fl.architectures import initial_weights
+from fl.spec import ModelSpec, TrainingRequest
+from fl.weights import encode_weights
+from privacy.accounting import epsilon_by_round
+from privacy.calibration import plan_for, price
+from privacy.plan import PrivacyPlan
+from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
+from tasks.track import start_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """A training between two rounds.
+
+    Attributes:
+        rounds: rounds it was declared with.
+        completed: training rounds behind it.
+        charged: training rounds in which a hospital released a masked update, failed ones included;
+            each of them spends a round of the plan.
+        state: ``pending``, ``running``, ``completed`` or ``failed``.
+        weights: SHA-256, hex, of the weights it stands at.
+    """
+
+    training_id: UUID
+    spec: ModelSpec
+    plan: PrivacyPlan
+    rounds: int
+    completed: int
+    charged: int
+    state: str
+    weights: str
+    mlflow_run_id: str
+
+    @property
+    def has_rounds_left(self) -> bool:
+        """Whether the plan still pays for a training round."""
+        return self.charged < self.rounds
+
+
+@task(name="request_training", cache_policy=NO_CACHE, persist_result=False)
+def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID:
+    """Writes a training that was started in the Prefect UI rather than through the API."""
+    plan = plan_for(request.privacy, rounds=request.rounds)
+    priced = price(plan)
+    with transaction(coordinator.engine) as session:
+        model = models.get_model(session, name=request.model)
+        training = trainings.add_training(
+            session,
+            model_id=model.id,
+            rounds=request.rounds,
+            strategy=request.strategy.model_dump(mode="json"),
+            plan=plan.model_dump(mode="json"),
+            epsilon=priced.epsilon_pld,
+            delta=plan.delta,
+            least_cohort=request.least_cohort,
+            round_deadline_s=request.round_deadline_s,
+            requested_by="prefect",
+        )
+        audit.append_event(
+            session,
+            actor="prefect",
+            action="training.requested",
+            subject=f"training:{training.id}",
+            details={"model": model.name, "rounds": request.rounds},
+            now=coordinator.now(),
+        )
+        return training.id
+
+
+@task(name="prepare_training", cache_policy=NO_CACHE, persist_result=False)
+def prepare_training(
+    coordinator: Coordinator, training_id: UUID, *, flow_run_id: str | None
+) -> TrainingProgress:
+    """Gives the training its initial weights and its MLflow run; does nothing the second time."""
+    with transaction(coordinator.engine) as session:
+        training = trainings.get_training(session, training_id)
+        model = models.get_model(session, id=training.model_id)
+    spec = ModelSpec.model_validate(model.spec)
+    if training.weights is None or training.mlflow_run_id is None:
+        # The seed only spreads the initial weights; it is public and protects nothing.
+        weights = encode_weights(initial_weights(spec, seed=training_id.int % 2**32))
+        plan = PrivacyPlan.model_validate(training.plan)
+        run_id = start_run(
+            training_id=training_id,
+            model=spec.name,
+            params={
+                "rounds": training.rounds,
+                "strategy": training.strategy["kind"],
+                "architecture": spec.architecture.kind,
+                **spec.hyperparameters.model_dump(),
+                **plan.model_dump(exclude={"rounds"}),
+            },
+            tags={
+                "training_id": str(training_id),
+                "model_version": str(model.version),
+                "requested_by": training.requested_by,
+            },
+        )
+        with transaction(coordinator.engine) as session:
+            trainings.start_training(
+                session,
+                training_id=training_id,
+                weights=coordinator.blobs.put(weights),
+                mlflow_run_id=run_id,
+                flow_run_id=flow_run_id,
+            )
+    return progress(coordinator, training_id)
+
+
+def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
+    """Returns where a training stands."""
+    with transaction(coordinator.engine) as session:
+        training = trainings.get_training(session, training_id)
+        model = models.get_model(session, id=training.model_id)
+        completed = sum(
+            r.kind == "training" and r.state == "completed"
+            for r in rounds.list_rounds(session, training_id)
+        )
+        charged = rounds.charged_rounds(session, training_id)
+    return TrainingProgress(
+        training_id=training_id,
+        spec=ModelSpec.model_validate(model.spec),
+        plan=PrivacyPlan.model_validate(training.plan),
+        rounds=training.rounds,
+        completed=completed,
+        charged=charged,
+        state=training.state,
+        weights=training.weights or "",
+        mlflow_run_id=training.mlflow_run_id or "",
+    )
+
+
+def epsilon_spent(coordinator: Coordinator, plan: PrivacyPlan, training_id: UUID) -> float:
+    """Returns what a training has spent so far, at the plan's delta."""
+    with transaction(coordinator.engine) as session:
+        charged = rounds.charged_rounds(session, training_id)
+    return (0.0, *_epsilon_by_round(plan))[charged]
+
+
+@lru_cache(maxsize=8)
+def _epsilon_by_round(plan: PrivacyPlan) -> tuple[float, ...]:
+    """Pricing a plan costs a moment, and every round of a training asks for the same one."""
+    return epsilon_by_round(plan)
+
+
+def history(coordinator: Coordinator, training_id: UUID) -> list[dict[str, float]]:
+    """Returns the figures by rounds trained, from 0: epsilon spent and what was measured."""
+    with transaction(coordinator.engine) as session:
+        done = [r for r in rounds.list_rounds(session, training_id) if r.state == "completed"]
+    figures: list[dict[str, float]] = []
+    spent = 0.0
+    for finished in done:
+        figures.append({**(finished.metrics or {}), "epsilon": spent})
+        spent = finished.epsilon or spent
+    return figures
+
+
+@task(name="close_training", cache_policy=NO_CACHE, persist_result=False)
+def close_training(
+    coordinator: Coordinator,
+    training_id: UUID,
+    *,
+    state: Outcome,
+    reason: str | None = None,
+    model_version: str | None = None,
+) -> None:
+    """Ends the training and appends its record."""
+    with transaction(coordinator.engine) as session:
+        training = trainings.close_training(
+            session,
+            training_id=training_id,
+            state=state,
+            reason=reason,
+            model_version=model_version,
+            now=coordinator.now(),
+        )
+        _append_closing_event(session, coordinator, training)
+
+
+def _append_closing_event(session: Session, coordinator: Coordinator, training: Training) -> None:
+    audit.append_event(
+        session,
+        actor=COORDINATOR_ACTOR,
+        action=f"training.{training.state}",
+        subject=f"training:{training.id}",
+        details={
+            "weights": training.weights,
+            "model_version": training.model_version,
+            "reason": training.reason,
+        },
+        now=coordinator.now(),
+    )

@@ -1,0 +1,125 @@
+"""A session of a secure sum whose keys, seeds and rounding come from a seeded generator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from privacy.secagg import (
+    CohortView,
+    Enrolment,
+    Identity,
+    Participant,
+    PublicIdentity,
+    Reveal,
+    SecureSum,
+    SumParameters,
+    SumResult,
+    Upload,
+    least_quorum,
+)
+
+MODEL_HASH = bytes(range(32))
+
+
+@dataclass
+class Session:
+    parameters: SumParameters
+    identities: dict[int, Identity]
+    roster: dict[int, PublicIdentity]
+    hospitals: dict[int, Participant]
+    coordinator: SecureSum
+    captured: list[Any] = field(default_factory=list)
+
+    def begin(self, round_number: int = 1) -> dict[int, CohortView]:
+        enrolments = [h.enrol(round_number) for h in self.hospitals.values()]
+        self.captured += enrolments
+        return self.coordinator.begin(round_number, enrolments=enrolments, model_hash=MODEL_HASH)
+
+    def upload(
+        self, index: int, view: CohortView, *, round_number: int = 1, **changes: Any
+    ) -> Upload:
+        inputs: dict[str, Any] = {
+            "model_hash": MODEL_HASH,
+            "vector": np.zeros(self.parameters.dimension, np.float32),
+            "weight": 1,
+            "counts": np.zeros(self.parameters.counters, np.int64),
+        } | changes
+        return self.hospitals[index].upload(round_number, view, **inputs)
+
+    def uploads(self, views: dict[int, CohortView]) -> dict[int, Upload]:
+        return {index: self.upload(index, view) for index, view in views.items()}
+
+    def to_reveals(self) -> list[Reveal]:
+        """Round 1 up to the reveals, all honest."""
+        for upload in self.uploads(self.begin()).values():
+            self.coordinator.add(upload)
+        views = self.coordinator.close()
+        return [self.hospitals[index].reveal(1, view) for index, view in views.items()]
+
+    def run(
+        self,
+        vectors: Sequence[Any],
+        weights: Sequence[int],
+        counts: Sequence[Any],
+        round_number: int = 1,
+    ) -> SumResult:
+        for index, view in self.begin(round_number).items():
+            upload = self.upload(
+                index,
+                view,
+                round_number=round_number,
+                vector=vectors[index - 1],
+                weight=weights[index - 1],
+                counts=counts[index - 1],
+            )
+            self.captured.append(upload)
+            self.coordinator.add(upload)
+        views = self.coordinator.close()
+        reveals = [self.hospitals[i].reveal(round_number, view) for i, view in views.items()]
+        self.captured += reveals
+        return self.coordinator.finish(reveals)
+
+
+def make_session(parties: int = 3, *, seed: int = 0, **values: Any) -> Session:
+    generator = np.random.default_rng(seed)
+    values = {"dimension": 10, "counters": 2, "quorum": least_quorum(parties)} | values
+    parameters = SumParameters(
+        session=generator.bytes(16), roster=tuple(range(1, parties + 1)), **values
+    )
+    identities = {index: Identity.generate(generator.bytes) for index in parameters.roster}
+    roster = {index: identity.public for index, identity in identities.items()}
+    hospitals = {
+        index: Participant(index, parameters, identity, roster, generator.bytes)
+        for index, identity in identities.items()
+    }
+    return Session(parameters, identities, roster, hospitals, SecureSum(parameters, roster))
+
+
+@pytest.fixture(name="make_session")
+def make_session_fixture() -> Callable[..., Session]:
+    return make_session
+
+
+@pytest.fixture
+def session() -> Session:
+    return make_session()
+
+
+@pytest.fixture
+def enrolments(session: Session) -> list[Enrolment]:
+    return [hospital.enrol(1) for hospital in session.hospitals.values()]
+
+
+@pytest.fixture(scope="package")
+def vectors() -> dict[str, list[dict[str, Any]]]:
+    loaded: dict[str, list[dict[str, Any]]] = json.loads(
+        (Path(__file__).parent / "vectors.json").read_text()
+    )
+    return loaded

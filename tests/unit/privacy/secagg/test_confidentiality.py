@@ -1,0 +1,153 @@
+"""What the coordinator can learn: an attacker that holds all that reached it in a round."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from privacy.secagg import Enrolment, Reveal, Upload
+from privacy.secagg.context import round_context, self_mask_key
+from privacy.secagg.masking import apply_masks
+from privacy.secagg.shamir import combine
+
+MODEL_HASH = bytes(range(32))
+DIMENSION = 50_000
+
+
+def bytes_in(value: Any) -> Iterator[bytes]:
+    """All byte strings and arrays within captured messages."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, np.ndarray):
+        yield value.tobytes()
+    elif dataclasses.is_dataclass(value):
+        for entry in dataclasses.fields(value):
+            yield from bytes_in(getattr(value, entry.name))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from bytes_in(item)
+
+
+def looks_uniform(elements: Any) -> bool:
+    """Chi-square test of the bytes of an array, at about five standard deviations."""
+    counts = np.bincount(elements.view(np.uint8), minlength=256)
+    expected = elements.nbytes / 256
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    return bool(abs(statistic - 255) < 5 * np.sqrt(2 * 255))
+
+
+@pytest.fixture
+def attack(make_session):
+    """A finished round on whole steps, so that the plain quantised vectors are known."""
+    session = make_session(3, dimension=DIMENSION, counters=0, bits=12, clip=2047.0, seed=3)
+    vectors = np.random.default_rng(0).integers(-9, 10, (3, DIMENSION)).astype(np.float32)
+    result = session.run(vectors, [1, 1, 1], [[], [], []])
+    enrolments = {m.index: m for m in session.captured if isinstance(m, Enrolment)}
+    uploads = {m.index: m for m in session.captured if isinstance(m, Upload)}
+    reveals = {m.index: m for m in session.captured if isinstance(m, Reveal)}
+    assert len(enrolments) == len(uploads) == len(reveals) == 3
+    context = round_context(
+        parameters=session.parameters,
+        round_number=1,
+        model_hash=MODEL_HASH,
+        public_keys={index: enrolment.public_key for index, enrolment in enrolments.items()},
+        roster=session.roster,
+    )
+    remainders = {}
+    for dealer, upload in uploads.items():
+        seed = combine({index: reveal.shares[dealer] for index, reveal in reveals.items()})
+        remainder = upload.masked.copy()
+        apply_masks(remainder, add=[], subtract=[self_mask_key(seed, context)])
+        remainders[dealer] = remainder
+    dtype = session.parameters.dtype
+    plain = {i: vectors[i - 1].astype(np.int32).astype(dtype) for i in uploads}
+    return session, uploads, remainders, plain, result
+
+
+def test_the_remainders_add_up_so_the_attack_is_the_strongest(attack):
+    _, _, remainders, plain, result = attack
+    total = remainders[1] + remainders[2] + remainders[3]
+    assert np.array_equal(total[:DIMENSION], plain[1] + plain[2] + plain[3])
+    assert result.weight == 3
+
+
+@pytest.mark.parametrize("dealer", [1, 2, 3])
+def test_without_its_self_mask_an_upload_is_still_noise(attack, dealer):
+    _, uploads, remainders, plain, _ = attack
+    assert not looks_uniform(plain[dealer])
+    for elements in (uploads[dealer].masked, remainders[dealer]):
+        assert looks_uniform(elements)
+        modulus = 2 ** (8 * elements.itemsize)
+        agreeing = int((elements[:DIMENSION] == plain[dealer]).sum())
+        assert agreeing <= 10 + 10 * DIMENSION / modulus
+        correlation = np.corrcoef(elements[:DIMENSION], plain[dealer].view(np.int16))[0, 1]
+        assert abs(correlation) < 5 / np.sqrt(DIMENSION)
+
+
+@pytest.mark.parametrize("pair", [(1, 2), (1, 3), (2, 3)])
+def test_a_sum_of_two_is_still_noise(attack, pair):
+    _, _, remainders, plain, _ = attack
+    partial = remainders[pair[0]] + remainders[pair[1]]
+    assert looks_uniform(partial)
+    assert not np.array_equal(partial[:DIMENSION], plain[pair[0]] + plain[pair[1]])
+
+
+def test_no_captured_byte_string_holds_a_plain_vector(attack):
+    session, _, _, plain, _ = attack
+    captured = [data for message in session.captured for data in bytes_in(message)]
+    assert len(captured) > 3 * 10
+    for elements in plain.values():
+        for spelling in (
+            elements,
+            elements.view(np.int16).astype(np.int32),
+            elements.view(np.int16).astype(np.float32),
+        ):
+            piece = spelling[:16].tobytes()
+            assert not any(piece in data for data in captured)
+
+
+def test_no_captured_byte_string_opens_a_private_key(attack):
+    """Reveals hold shares of seeds only, never of a round's private key."""
+    session, uploads, _, _, _ = attack
+    for message in session.captured:
+        if isinstance(message, Reveal):
+            assert set(message.shares) == set(uploads)
+            for share in message.shares.values():
+                assert share not in set(uploads[1].sealed_shares.values())
+    private = [identity.private_bytes() for identity in session.identities.values()]
+    captured = b"".join(data for message in session.captured for data in bytes_in(message))
+    for keys in private:
+        assert keys[:32] not in captured
+        assert keys[32:] not in captured
+
+
+def test_the_coordinator_keeps_no_vector(make_session):
+    session = make_session(3, dimension=100)
+    views = session.begin()
+    uploads = {
+        index: session.upload(index, view, vector=np.full(100, 0.5, np.float32))
+        for index, view in views.items()
+    }
+    for upload in uploads.values():
+        session.coordinator.add(upload)
+        kept = [
+            getattr(session.coordinator._round, entry.name)
+            for entry in dataclasses.fields(session.coordinator._round)
+        ]
+        arrays = [value for value in kept if isinstance(value, np.ndarray)]
+        assert len(arrays) == 1
+        assert not np.shares_memory(arrays[0], upload.masked)
+    assert np.array_equal(arrays[0], sum(upload.masked for upload in uploads.values()))
+    for receipt in session.coordinator._round.receipts.values():
+        assert max(len(data) for data in bytes_in(receipt)) <= 64
+
+
+def test_the_same_update_never_looks_the_same(make_session):
+    session = make_session(3, dimension=1000)
+    first = session.upload(1, session.begin(1)[1])
+    second = session.upload(1, session.begin(2)[1], round_number=2)
+    assert (first.masked == second.masked).sum() < 5

@@ -164,7 +164,7 @@ class PeakMemory:
 
 def training_view(training: Mapping[str, Any]) -> Table:
     """Returns the live view: the rounds so far and where each hospital stands."""
-    planned = training["rounds_planned"]
+    planned = training["planned_rounds"]
     table = Table(title=f"{training['model']}: training {training['state']}", title_justify="left")
     for column in ("round", "state", "seconds", "AUC", "epsilon", "hospitals"):
         table.add_column(column, justify="left" if column == "hospitals" else "right")

@@ -13,7 +13,6 @@ import math
 from itertools import pairwise
 from typing import assert_never
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -89,7 +88,8 @@ def _widths(spec: ModelSpec) -> tuple[int, ...]:
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    # Made without storage, so that PyTorch does not draw the weights that are zeroed next.
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -28,6 +28,20 @@ from privacy.secagg.shamir import SHARE_BYTES
 # Largest message without a vector: a survivor view of 256 parties is below 45 KiB.
 MAX_MESSAGE_BYTES = 64 * 1024
 _LAST_ROUND = 2**32 - 1
+_ROWS = {
+    "enrolment": ("sealed_shares",),
+    "cohort": ("public_keys", "signatures", "sealed_shares"),
+    "upload": ("sealed_shares",),
+    "survivors": ("upload_digests", "signatures", "sealed_shares"),
+    "reveal": ("shares",),
+}
+_SINGLE = {
+    "enrolment": ("public_key", "signature"),
+    "cohort": (),
+    "upload": ("commitment", "masked", "signature"),
+    "survivors": (),
+    "reveal": ("signature",),
+}
 
 
 def encode_enrolment(enrolment: Enrolment) -> bytes:
@@ -41,7 +55,7 @@ def encode_enrolment(enrolment: Enrolment) -> bytes:
 
 def decode_enrolment(data: bytes) -> Enrolment:
     """Reads an enrolment; WireError when it is none."""
-    frame = unpack(data, kind="enrolment", max_bytes=MAX_MESSAGE_BYTES)
+    frame = _open(data, "enrolment", MAX_MESSAGE_BYTES)
     return Enrolment(
         index=_number(frame, "index", MOST_PARTIES),
         round_number=_number(frame, "round_number", _LAST_ROUND),
@@ -63,7 +77,7 @@ def encode_cohort(view: CohortView) -> bytes:
 
 def decode_cohort(data: bytes) -> CohortView:
     """Reads a cohort view; WireError when it is none."""
-    frame = unpack(data, kind="cohort", max_bytes=MAX_MESSAGE_BYTES)
+    frame = _open(data, "cohort", MAX_MESSAGE_BYTES)
     return CohortView(
         round_number=_number(frame, "round_number", _LAST_ROUND),
         public_keys=_read_rows(frame, "public_keys", KEY_BYTES),
@@ -89,7 +103,7 @@ def max_upload_bytes(parameters: SumParameters) -> int:
 
 def decode_upload(data: bytes, *, parameters: SumParameters) -> Upload:
     """Reads an upload whose vector has the agreed type and length; WireError when it is none."""
-    frame = unpack(data, kind="upload", max_bytes=max_upload_bytes(parameters))
+    frame = _open(data, "upload", max_upload_bytes(parameters))
     return Upload(
         index=_number(frame, "index", MOST_PARTIES),
         round_number=_number(frame, "round_number", _LAST_ROUND),
@@ -112,7 +126,7 @@ def encode_survivors(view: SurvivorView) -> bytes:
 
 def decode_survivors(data: bytes) -> SurvivorView:
     """Reads a survivor view; WireError when it is none."""
-    frame = unpack(data, kind="survivors", max_bytes=MAX_MESSAGE_BYTES)
+    frame = _open(data, "survivors", MAX_MESSAGE_BYTES)
     return SurvivorView(
         round_number=_number(frame, "round_number", _LAST_ROUND),
         upload_digests=_read_rows(frame, "upload_digests", DIGEST_BYTES),
@@ -129,7 +143,7 @@ def encode_reveal(reveal: Reveal) -> bytes:
 
 def decode_reveal(data: bytes) -> Reveal:
     """Reads a reveal; WireError when it is none."""
-    frame = unpack(data, kind="reveal", max_bytes=MAX_MESSAGE_BYTES)
+    frame = _open(data, "reveal", MAX_MESSAGE_BYTES)
     return Reveal(
         index=_number(frame, "index", MOST_PARTIES),
         round_number=_number(frame, "round_number", _LAST_ROUND),
@@ -161,6 +175,17 @@ def _rows(name: str, values: Mapping[int, bytes], size: int) -> dict[str, NDArra
     }
 
 
+def _open(data: bytes, kind: str, max_bytes: int) -> Frame:
+    """Reads a frame that holds the arrays of its kind and no others."""
+    frame = unpack(data, kind=kind, max_bytes=max_bytes)
+    rows = {end for name in _ROWS[kind] for end in (name, f"{name}.indices")}
+    expected = rows | set(_SINGLE[kind])
+    if set(frame.arrays) != expected:
+        different = sorted(set(frame.arrays) ^ expected)
+        raise WireError(f"{kind}: arrays missing or not known: {different}")
+    return frame
+
+
 def _number(frame: Frame, name: str, most: int) -> int:
     """Reads an integer of 1 to ``most`` from the head."""
     value = frame.head.get(name)
@@ -171,10 +196,11 @@ def _number(frame: Frame, name: str, most: int) -> int:
 
 def _array(frame: Frame, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     """Reads an array of known type and shape."""
-    array = frame.arrays.get(name)
-    if array is None or array.dtype != dtype or array.shape != shape:
-        found = "missing" if array is None else f"{array.dtype} {array.shape}"
-        raise WireError(f"{frame.kind}: {name} must be {dtype} {shape}, it is {found}")
+    array = frame.arrays[name]
+    if array.dtype != dtype or array.shape != shape:
+        raise WireError(
+            f"{frame.kind}: {name} must be {dtype} {shape}, it is {array.dtype} {array.shape}"
+        )
     return array
 
 
@@ -185,7 +211,7 @@ def _read_row(frame: Frame, name: str, size: int) -> bytes:
 
 def _read_rows(frame: Frame, name: str, size: int) -> dict[int, bytes]:
     """Reads bytes by party."""
-    count = len(frame.arrays.get(f"{name}.indices", ()))
+    count = frame.arrays[f"{name}.indices"].size
     indices = _array(frame, f"{name}.indices", np.dtype("<u4"), (count,)).tolist()
     if indices != sorted(set(indices)) or not all(1 <= i <= MOST_PARTIES for i in indices):
         raise WireError(f"{frame.kind}: {name}: indices must ascend within 1 to {MOST_PARTIES}")

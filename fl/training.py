@@ -193,8 +193,8 @@ class _ProximalTerm:
     def __call__(self, optimizer: DPOptimizer) -> None:
         with torch.no_grad():
             for parameter, anchor in self._anchored:
-                assert parameter.grad is not None
-                parameter.grad.add_(parameter - anchor, alpha=self._mu)
+                if parameter.grad is not None:  # the optimizer has just set it
+                    parameter.grad.add_(parameter - anchor, alpha=self._mu)
 
 
 @contextmanager
@@ -224,7 +224,8 @@ def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) 
         ) from error
     if logits.numel() != len(features):
         raise ModelError(f"logits of shape (n, {logits.shape[1:]}): one for each record is needed")
-    binary_cross_entropy_with_logits(logits.reshape(-1), labels, reduction="sum").backward()
+    loss = binary_cross_entropy_with_logits(logits.reshape(-1), labels, reduction="sum")
+    torch.autograd.backward(loss)
 
 
 def _no_gradients(module: nn.Module) -> None:

@@ -17,7 +17,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import mlflow
-import pandas as pd
 from mlflow.entities import Metric, Param
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
@@ -25,7 +24,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fl.evaluation import RocCurve
-from fl.serving import export_model, load_model
+from fl.serving import example_input, export_model, load_predictor
 from fl.spec import ModelSpec
 from fl.weights import Weights
 from tasks.plots import history_figure, roc_figure
@@ -106,22 +105,16 @@ def register_model(
             mlflow.log_figure(history_figure(history, name, label), f"plots/{name}.png")
         data = Path(directory) / "model"
         export_model(data, spec, weights)
-        example = _example_input(spec)
+        example = example_input(spec)
         logged = mlflow.pyfunc.log_model(
             name="model",
             loader_module="fl.serving",
             data_path=str(data),
             registered_model_name=spec.name,
-            signature=infer_signature(example, load_model(data).predict(example)),
+            signature=infer_signature(example, load_predictor(data).predict(example)),
             pip_requirements=list(_SERVING_REQUIREMENTS),
         )
     return RegisteredModel(spec.name, str(logged.registered_model_version))
-
-
-def _example_input(spec: ModelSpec) -> pd.DataFrame:
-    """One row in the middle of the contract's public ranges; no patient's."""
-    middle = {c.name: [(c.minimum + c.maximum) / 2] for c in spec.contract.columns}
-    return pd.DataFrame(middle)
 
 
 def end_run(run_id: str, *, failed: bool) -> None:

@@ -21,13 +21,12 @@ enrolled party finishes:
    under this party's own context.
 5. *Reveal.* Open the shares of the survivors' seeds and answer with them, once. Forget them.
 
-The coordinator rebuilds the seeds and removes the self masks from the sum. It can never remove
-them from one vector and have the pair masks gone too: those cancel only in the whole sum, and the
-shares that would rebuild a round's private key are never revealed here.
+The coordinator rebuilds the seeds and removes the self masks, but pair masks leave only the whole
+sum, and no share of a round's private key is revealed here.
 
-What a participant holds of a round lives in memory only: a process that starts anew cannot answer
-for a round of its predecessor. The caller records each round number durably before ``enrol``, so
-that a number is never used twice. Protocol and implementation have had no outside review.
+What a participant holds of a round lives in memory only: after a restart it cannot answer for it.
+The caller records each round number durably before ``enrol``, so that none is used twice. Protocol
+and implementation have had no outside review.
 """
 
 from __future__ import annotations
@@ -40,13 +39,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import ArrayLike, NDArray
 
-from privacy.errors import (
-    CohortRefused,
-    ParametersRefused,
-    ProtocolError,
-    RoundReused,
-    SignatureRefused,
-)
+from privacy.errors import ParametersRefused, ProtocolError, RoundReused
 from privacy.secagg.context import (
     check_round_number,
     enrolment_statement,
@@ -66,6 +59,7 @@ from privacy.secagg.parameters import SumParameters
 from privacy.secagg.quantiser import Quantiser
 from privacy.secagg.sealing import ROUND_KEY, SELF_MASK, Sealer
 from privacy.secagg.shamir import split
+from privacy.secagg.views import check_cohort, check_survivors
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +90,7 @@ class Participant:
 
     Raises:
         ParametersRefused: index, identity and roster do not fit the parameters.
-        ProtocolError: a sealing key of the roster cannot be used.
+        ProtocolError: a sealing key cannot be used.
     """
 
     def __init__(
@@ -163,14 +157,13 @@ class Participant:
     ) -> Upload:
         """Returns this party's masked vector.
 
-        Everything is checked before anything changes: after a refusal the round is still open and
-        nothing has been said.
+        After a refusal the round is still open and nothing has been said.
 
         Args:
             round_number: a round in which this party has enrolled.
             view: the cohort as the coordinator shows it.
             model_hash: SHA-256 of the weights this party started from, 32 bytes.
-            vector: float32 (dimension,), finite; elements beyond the clip are clipped.
+            vector: float32 (dimension,), finite; beyond the clip it is clipped.
             weight: 0 to max_weight.
             counts: integers (counters,), each from 0 to 2^32 - 1.
 
@@ -183,7 +176,15 @@ class Participant:
             ProtocolError: this party has not enrolled, or a key cannot be used.
         """
         enrolled = self._enrolled(round_number)
-        self._check_cohort(round_number, view, enrolled.private_key)
+        check_cohort(
+            view,
+            round_number=round_number,
+            receiver=self._index,
+            own_key=enrolled.private_key.public_key().public_bytes_raw(),
+            parameters=self._parameters,
+            roster=self._roster,
+            sealer=self._sealer,
+        )
         context = round_context(
             parameters=self._parameters,
             round_number=round_number,
@@ -210,9 +211,8 @@ class Participant:
         commitment = seed_commitment(seed, context, index=self._index)
         statement = upload_statement(context, self._index, upload_digest(masked, commitment))
         shares = self._share(seed, view.public_keys)
-        self._rounds[round_number] = _Uploaded(
-            context, frozenset(view.public_keys), shares[self._index]
-        )
+        cohort = frozenset(view.public_keys)
+        self._rounds[round_number] = _Uploaded(context, cohort, shares[self._index])
         return Upload(
             index=self._index,
             round_number=round_number,
@@ -233,7 +233,14 @@ class Participant:
             ProtocolError: this party has not uploaded.
         """
         uploaded = self._uploaded(round_number)
-        self._check_survivors(round_number, view, uploaded)
+        check_survivors(
+            view,
+            round_number=round_number,
+            receiver=self._index,
+            cohort=uploaded.cohort,
+            context=uploaded.context,
+            roster=self._roster,
+        )
         shares = {
             other: self._sealer.open(
                 sealed, purpose=SELF_MASK, round_number=round_number, sender=other
@@ -268,74 +275,9 @@ class Participant:
 
     def _state(self, round_number: int) -> _Enrolled | _Uploaded | None:
         """Returns what is kept of a round."""
-        if round_number not in self._rounds:
-            raise ProtocolError(f"party {self._index} has not enrolled in round {round_number}")
-        return self._rounds[round_number]
-
-    def _check_cohort(
-        self, round_number: int, view: CohortView, private_key: X25519PrivateKey
-    ) -> None:
-        """Step 2 of the algorithm."""
-        cohort = set(view.public_keys)
-        self._check_view(round_number, view, cohort)
-        unknown = cohort - set(self._roster)
-        if unknown:
-            raise CohortRefused(f"cohort: parties {sorted(unknown)} are not in the roster")
-        if len(cohort) < self._parameters.quorum:
-            raise CohortRefused(
-                f"cohort: {len(cohort)} parties are below the quorum {self._parameters.quorum}"
-            )
-        if view.public_keys[self._index] != private_key.public_key().public_bytes_raw():
-            raise SignatureRefused(
-                f"cohort: the key shown for party {self._index} is not the one it sent"
-            )
-        for other in cohort - {self._index}:
-            statement = enrolment_statement(
-                self._parameters.session, round_number, other, view.public_keys[other]
-            )
-            self._roster[other].verify(
-                view.signatures[other], statement, what=f"enrolment of party {other}"
-            )
-            # Not needed while every party finishes, but a share that does not open must stop the
-            # round before its sender is relied on.
-            self._sealer.open(
-                view.sealed_shares[other],
-                purpose=ROUND_KEY,
-                round_number=round_number,
-                sender=other,
-            )
-
-    def _check_survivors(self, round_number: int, view: SurvivorView, uploaded: _Uploaded) -> None:
-        """Step 4 of the algorithm."""
-        survivors = set(view.upload_digests)
-        if survivors != uploaded.cohort:
-            raise CohortRefused(
-                f"survivors: {sorted(survivors)} are not the cohort {sorted(uploaded.cohort)}; "
-                f"a round that lost a party cannot be finished"
-            )
-        self._check_view(round_number, view, survivors)
-        for other in survivors:
-            statement = upload_statement(uploaded.context, other, view.upload_digests[other])
-            self._roster[other].verify(
-                view.signatures[other], statement, what=f"upload of party {other}"
-            )
-
-    def _check_view(
-        self, round_number: int, view: CohortView | SurvivorView, parties: Collection[int]
-    ) -> None:
-        """Raises unless the view is of this round, complete, and includes this party."""
-        if view.round_number != round_number:
-            raise CohortRefused(
-                f"the view is of round {view.round_number}, not of round {round_number}"
-            )
-        if self._index not in parties:
-            raise CohortRefused(f"the view of round {round_number} leaves out party {self._index}")
-        others = set(parties) - {self._index}
-        if set(view.signatures) != set(parties) or set(view.sealed_shares) != others:
-            raise CohortRefused(
-                f"the view of round {round_number} does not hold one signature of each of "
-                f"{sorted(parties)} and one share of each but party {self._index}"
-            )
+        if round_number in self._rounds:
+            return self._rounds[round_number]
+        raise ProtocolError(f"party {self._index} has not enrolled in round {round_number}")
 
     def _share(self, secret: bytes, parties: Collection[int]) -> dict[int, bytes]:
         """Splits a secret among the parties."""

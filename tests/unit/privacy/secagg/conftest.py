@@ -102,7 +102,7 @@ def make_session(parties: int = 3, *, seed: int = 0, **values: Any) -> Session:
     return Session(parameters, identities, roster, hospitals, SecureSum(parameters, roster))
 
 
-@pytest.fixture(name="make_session")
+@pytest.fixture(name="make_session", scope="session")
 def make_session_fixture() -> Callable[..., Session]:
     return make_session
 

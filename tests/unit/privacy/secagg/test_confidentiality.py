@@ -110,19 +110,27 @@ def test_no_captured_byte_string_holds_a_plain_vector(attack):
             assert not any(piece in data for data in captured)
 
 
-def test_no_captured_byte_string_opens_a_private_key(attack):
-    """Reveals hold shares of seeds only, never of a round's private key."""
-    session, uploads, _, _, _ = attack
-    for message in session.captured:
-        if isinstance(message, Reveal):
-            assert set(message.shares) == set(uploads)
-            for share in message.shares.values():
-                assert share not in set(uploads[1].sealed_shares.values())
-    private = [identity.private_bytes() for identity in session.identities.values()]
-    captured = b"".join(data for message in session.captured for data in bytes_in(message))
-    for keys in private:
-        assert keys[:32] not in captured
-        assert keys[32:] not in captured
+def test_nothing_that_reaches_the_coordinator_opens_a_private_key(make_session):
+    session = make_session(3)
+    views = session.begin()
+    private_keys = {
+        hospital._rounds[1].private_key.private_bytes_raw()
+        for hospital in session.hospitals.values()
+    }
+    uploads = session.uploads(views)
+    for upload in uploads.values():
+        session.coordinator.add(upload)
+    survivors = session.coordinator.close()
+    reveals = [session.hospitals[index].reveal(1, view) for index, view in survivors.items()]
+    messages = [*session.captured, *uploads.values(), *reveals]
+    captured = b"|".join(data for message in messages for data in bytes_in(message))
+    for identity in session.identities.values():
+        private_keys |= {identity.private_bytes()[:32], identity.private_bytes()[32:]}
+    assert len(private_keys) == 9
+    assert not any(key in captured for key in private_keys)
+    for dealer in uploads:
+        rebuilt = combine({reveal.index: reveal.shares[dealer] for reveal in reveals})
+        assert rebuilt not in private_keys
 
 
 def test_the_coordinator_keeps_no_vector(make_session):

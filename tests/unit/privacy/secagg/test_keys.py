@@ -75,7 +75,7 @@ def test_malformed_keys_are_refused(build, named):
 
 @pytest.mark.parametrize("signature", [b"", bytes(63), bytes(64), bytes(65)])
 def test_what_is_no_signature_is_refused(signature):
-    with pytest.raises(SignatureRefused, match="^letter: the signature does not verify"):
+    with pytest.raises(SignatureRefused, match=r"^letter: the signature does not verify"):
         Identity.generate().public.verify(signature, b"statement", what="letter")
 
 

@@ -244,7 +244,7 @@ def test_refused_uploads(session, case):
 
 def test_an_upload_from_another_model_is_named(session):
     upload = session.upload(3, session.begin()[3], model_hash=b"\xff" * 32)
-    with pytest.raises(SignatureRefused, match="upload of party 3: .* holds another key, model"):
+    with pytest.raises(SignatureRefused, match=r"upload of party 3: .* holds another key, model"):
         session.coordinator.add(upload)
 
 

@@ -1,0 +1,145 @@
+"""The hospital's client of the exchange, against a transport that answers as the API does."""
+
+import hashlib
+from collections.abc import Callable
+from uuid import UUID
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from tasks.hospital.exchange import (
+    Credential,
+    ExchangeClient,
+    ExchangeRefused,
+    ExchangeTimeout,
+    RoundClosed,
+)
+
+ROUND = UUID("6f1c1c1e-0000-4000-8000-000000000001")
+CREDENTIAL = Credential(client_id="hospital-1", client_secret=SecretStr("s3cret"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def client(
+    answer: Callable[[httpx.Request], httpx.Response], clock: Clock | None = None
+) -> tuple[ExchangeClient, list[httpx.Request]]:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if request.url.path == "/oauth/token":
+            number = sum(r.url.path == "/oauth/token" for r in seen)
+            return httpx.Response(200, json={"access_token": f"t{number}", "expires_in": 60})
+        return answer(request)
+
+    http = httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
+    return ExchangeClient(http, CREDENTIAL, clock=clock or Clock(), retry_for_s=1.0), seen
+
+
+def problem(status: int, detail: str) -> httpx.Response:
+    return httpx.Response(
+        status, json={"detail": detail}, headers={"content-type": "application/problem+json"}
+    )
+
+
+def test_a_message_goes_with_its_hash_and_one_token_serves_many():
+    exchange, seen = client(lambda _: httpx.Response(201, json={}))
+    exchange.put(ROUND, "enrolment", b"body")
+    exchange.put(ROUND, "upload", b"body")
+    first, second = (r for r in seen if r.url.path != "/oauth/token")
+    assert first.headers["x-content-sha256"] == hashlib.sha256(b"body").hexdigest()
+    assert first.headers["authorization"] == second.headers["authorization"] == "Bearer t1"
+
+
+def test_a_token_is_renewed_before_it_expires():
+    clock = Clock()
+    exchange, seen = client(lambda _: httpx.Response(201), clock)
+    exchange.put(ROUND, "enrolment", b"")
+    clock.now = 31.0
+    exchange.put(ROUND, "upload", b"")
+    assert seen[-1].headers["authorization"] == "Bearer t2"
+
+
+def test_a_revoked_token_is_replaced_once():
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401 if request.headers["authorization"] == "Bearer t1" else 201)
+
+    exchange, seen = client(answer)
+    exchange.put(ROUND, "enrolment", b"")
+    assert seen[-1].headers["authorization"] == "Bearer t2"
+
+
+def test_a_credential_that_is_not_accepted_is_said_plainly_and_without_the_secret():
+    def handle(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"error": "invalid_client"})
+
+    http = httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
+    with pytest.raises(ExchangeRefused, match="hospital-1") as caught:
+        ExchangeClient(http, CREDENTIAL).put(ROUND, "enrolment", b"")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_waiting_returns_the_message_when_it_comes():
+    answers = [httpx.Response(204), httpx.Response(200, content=b"cohort")]
+    exchange, _ = client(lambda _: answers.pop(0))
+    assert exchange.wait_for(ROUND, "cohort", timeout_s=60) == b"cohort"
+
+
+def test_waiting_ends_at_the_timeout():
+    clock = Clock()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        clock.now += 25
+        return httpx.Response(204)
+
+    exchange, _ = client(answer, clock)
+    with pytest.raises(ExchangeTimeout, match="no cohort message"):
+        exchange.wait_for(ROUND, "cohort", timeout_s=60)
+    assert clock.now == 75
+
+
+def test_a_closed_round_gives_its_reason():
+    exchange, _ = client(lambda _: problem(410, "hospital-2 refused"))
+    with pytest.raises(RoundClosed, match="hospital-2 refused"):
+        exchange.wait_for(ROUND, "survivors", timeout_s=60)
+
+
+def test_a_refused_message_names_the_call_and_the_problem():
+    exchange, _ = client(lambda _: problem(409, "another enrolment is there"))
+    with pytest.raises(ExchangeRefused, match=r"PUT /exchange/rounds/.*another enrolment"):
+        exchange.put(ROUND, "enrolment", b"")
+
+
+def test_a_lost_connection_and_a_failing_server_are_tried_again():
+    answers = [httpx.ConnectError("lost"), httpx.Response(503), httpx.Response(201)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        result = answers.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    exchange, _ = client(answer)
+    exchange.put(ROUND, "enrolment", b"")
+    assert answers == []
+
+
+def test_altered_weights_are_refused():
+    exchange, _ = client(lambda _: httpx.Response(200, content=b"other"))
+    with pytest.raises(ExchangeRefused, match="arrived with SHA-256"):
+        exchange.weights("0" * 64)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, str(ROUND)), (204, None)])
+def test_waiting_for_work_tells_which_round_and_says_what_it_saw_last(status, expected):
+    exchange, seen = client(lambda _: httpx.Response(status, json={"round_id": str(ROUND)}))
+    assert exchange.await_work(after="r0") == expected
+    assert seen[-1].url.params["after"] == "r0"

@@ -64,6 +64,7 @@ class BodyLimit:
         self._limit_for = limit_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or answers 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -8,7 +8,6 @@ that was sent is never repeated: it may be a password.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -115,7 +114,9 @@ def as_problem(error: Exception) -> Problem:
             return Problem(410, "round-closed", "The round is closed", detail=error.detail)
         case Conflict():
             field = FieldError("", error.rule, error.detail)
-            return Problem(409, "conflict", "A rule forbids it", detail=error.detail, errors=[field])
+            return Problem(
+                409, "conflict", "A rule forbids it", detail=error.detail, errors=[field]
+            )
         case TooFewHospitals():
             return too_few_hospitals(least=error.least, found=error.found)
         case BlobMissing():
@@ -154,7 +155,9 @@ def too_few_hospitals(*, least: int, found: int) -> Problem:
     )
 
 
-def _about(status: int, kind: str, title: str, error: NotFound | AlreadyExists, rule: str) -> Problem:
+def _about(
+    status: int, kind: str, title: str, error: NotFound | AlreadyExists, rule: str
+) -> Problem:
     field = FieldError(error.kind, rule, str(error))
     return Problem(status, kind, title, detail=str(error), errors=[field])
 
@@ -217,14 +220,13 @@ def install_error_map(app: FastAPI) -> None:
 
 def problem_schema() -> dict[str, Any]:
     """The OpenAPI description of a problem document."""
-    text = {"type": "string"}
-    field = {"type": "object", "properties": {"field": text, "rule": text, "detail": text}}
-    properties = {
-        "type": text,
-        "title": text,
-        "status": {"type": "integer"},
-        "detail": text,
-        "errors": {"type": "array", "items": field},
-    }
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
-    return json.loads(json.dumps({PROBLEM_JSON: {"schema": schema}}))  # a copy without shared parts
+    field = _object("field", "rule", "detail")
+    schema = _object("type", "title", "status", "detail", "errors")
+    schema["properties"]["status"] = {"type": "integer"}
+    schema["properties"]["errors"] = {"type": "array", "items": field}
+    return {PROBLEM_JSON: {"schema": schema}}
+
+
+def _object(*names: str) -> dict[str, Any]:
+    properties = {name: {"type": "string"} for name in names}
+    return {"type": "object", "properties": properties, "required": list(names)}

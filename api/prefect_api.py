@@ -28,7 +28,8 @@ HOSPITAL_WORKER_TYPE: Final = "hospital"
 HOSPITAL_ENTRYPOINT: Final = "flows.hospital_round.hospital_round"
 # A pool without variables: the server then refuses a run that names a command or an environment.
 NO_VARIABLES: Final[Mapping[str, Any]] = {
-    "job_configuration": {},
+    # Prefect refuses an empty object; the hospital's worker reads nothing of it.
+    "job_configuration": {"runs": "what the hospital installed and allows"},
     "variables": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 

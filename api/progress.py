@@ -1,6 +1,6 @@
 """How trainings and rounds stand, read from the database in a few queries.
 
-    detail = training_detail(session, training, mlflow_url=settings.mlflow_url)
+detail = training_detail(session, training, mlflow_url=settings.mlflow_url)
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class HospitalProgress(_View):
 
 
 class RoundView(_View):
-    """A round; ``metrics`` describe the weights it started from, ``epsilon`` is spent by its end."""
+    """A round; ``metrics`` describe the weights it began with, ``epsilon`` is spent by its end."""
 
     round_id: UUID
     number: int

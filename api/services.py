@@ -1,7 +1,7 @@
 """What the routes work with, made once when the app starts and handed to them as a dependency.
 
-    def route(services: ServicesDep) -> ...:
-        with transaction(services.engine) as session: ...
+def route(services: ServicesDep) -> ...:
+    with transaction(services.engine) as session: ...
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the API needs to know: where its servers are, how long tokens live, how large bodies may be.
 
-    app = create_app(ApiSettings())  # reads FEDMED_*, PREFECT_API_URL, MLFLOW_TRACKING_URI
+app = create_app(ApiSettings())  # reads FEDMED_*, PREFECT_API_URL, MLFLOW_TRACKING_URI
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ApiSettings(BaseSettings):
 
     Attributes:
         database: the coordinator's database.
-        artifacts: where weights and round messages are kept.
+        artifact_store: where weights and round messages are kept.
         privacy: what a training asks for when its request leaves it out.
         secrets: directory of the signing key and the operator's first password, mode 0700.
         api_url: address under which clients reach this API.
@@ -43,9 +43,8 @@ class ApiSettings(BaseSettings):
         env_prefix="FEDMED_", frozen=True, extra="ignore", populate_by_name=True
     )
 
-    # The parts read their own variables; the type checker cannot know that they need no arguments.
-    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())  # type: ignore[call-arg]
-    artifacts: ArtifactSettings = Field(default_factory=lambda: ArtifactSettings())  # type: ignore[call-arg]
+    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())
+    artifact_store: ArtifactSettings = Field(default_factory=lambda: ArtifactSettings())
     privacy: PrivacySettings = Field(default_factory=lambda: PrivacySettings())
     secrets: Path
     api_url: Address = "http://127.0.0.1:8000"

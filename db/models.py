@@ -6,7 +6,6 @@ SHA-256 in hex. Weights, updates and strategy states lie in the blob store under
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 from uuid import UUID, uuid4
@@ -57,12 +56,7 @@ def utc_now() -> datetime:
 
 def one_of(column: str, states: object) -> CheckConstraint:
     """A CHECK that the column holds one of a Literal's values."""
-    return among(column, get_args(states))
-
-
-def among(column: str, values: Sequence[str]) -> CheckConstraint:
-    """A CHECK that the column holds one of the values."""
-    listed = ", ".join(f"'{value}'" for value in values)
+    listed = ", ".join(f"'{state}'" for state in get_args(states))
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 

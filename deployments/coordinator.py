@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import anyio
 import httpx
 import tenacity
 import yaml
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 COORDINATOR_POOL: Final = "coordinator"
 DEPLOYMENTS_FILE: Final = Path(__file__).parent.parent / "prefect.yaml"
@@ -31,6 +32,25 @@ _SERVER_DEADLINE_S: Final = 180.0
 
 class _WorkPool(BaseModel):
     name: str
+
+
+class DeclaredSchedule(BaseModel):
+    """A cron schedule as ``prefect.yaml`` declares it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cron: str
+    timezone: str
+    slug: str
+    active: bool
+
+    def create(self) -> DeploymentScheduleCreate:
+        """Returns the schedule as Prefect's client takes it."""
+        return DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=self.cron, timezone=self.timezone),
+            slug=self.slug,
+            active=self.active,
+        )
 
 
 class DeclaredDeployment(BaseModel):
@@ -44,7 +64,7 @@ class DeclaredDeployment(BaseModel):
     work_pool: _WorkPool
     tags: list[str] = []
     concurrency_limit: dict[str, Any] | None = None
-    schedules: Annotated[list[dict[str, Any]], Field(default_factory=list)]
+    schedules: tuple[DeclaredSchedule, ...] = ()
 
 
 def declared_deployments(path: Path = DEPLOYMENTS_FILE) -> tuple[DeclaredDeployment, ...]:
@@ -64,7 +84,7 @@ async def register(client: PrefectClient, declared: DeclaredDeployment) -> None:
         description=declared.description,
         tags=declared.tags,
         work_pool_name=declared.work_pool.name,
-        schedules=declared.schedules or None,
+        schedules=[schedule.create() for schedule in declared.schedules],
         concurrency_limit=(
             ConcurrencyLimitConfig.model_validate(declared.concurrency_limit)
             if declared.concurrency_limit

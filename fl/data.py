@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hmac
 import io
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,11 +253,10 @@ def _numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 def _scaled(values: NDArray[np.float64], column: Column) -> NDArray[np.float32]:
-    # Halves first: the width of a range of finite bounds may itself not be finite.
-    centre = column.minimum / 2 + column.maximum / 2
-    half_width = column.maximum / 2 - column.minimum / 2
-    # Where a range is narrow against its distance from zero, rounding may leave -1 … 1.
-    return np.clip((values - centre) / half_width, -1, 1).astype(np.float32)
+    # The width of a range of finite numbers may itself be too large for a float; its half is not.
+    scale = 1.0 if math.isfinite(column.maximum - column.minimum) else 0.5
+    low, high = column.minimum * scale, column.maximum * scale
+    return (2 * ((values * scale - low) / (high - low)) - 1).astype(np.float32)
 
 
 def _counted(name: str, masks: dict[str, NDArray[np.bool_]]) -> list[Violation]:

@@ -217,7 +217,7 @@ def record_of(weights: Weights) -> ArrayRecord:
     return ArrayRecord({name: Array(weights[name]) for name in sorted(weights)})
 
 
-def weights_of(record: ArrayRecord, *, like: WeightsLayout) -> Weights:
+def weights_in(record: ArrayRecord, *, like: WeightsLayout) -> Weights:
     """Returns Flower's arrays as float32 weights in the order of their names.
 
     Raises:

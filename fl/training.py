@@ -216,6 +216,9 @@ def _per_record_gradients(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> None:
+    """Leaves each record's gradient on the parameters; ``features`` is a copy of the batch."""
+    # PyTorch warns of a backward hook on a layer whose input asks for no gradient.
+    features.requires_grad_()
     try:
         logits = wrapped(features)
     except RuntimeError as error:

@@ -145,7 +145,8 @@ def _require_meaningful(plan: PrivacyPlan) -> None:
         raise PlanError(
             f"noise_multiplier {plan.noise_multiplier}: {plan.rounds} rounds of "
             f"{plan.steps_per_round} steps would spend epsilon {epsilon:.1f} at delta "
-            f"{plan.delta}, more than {MOST_EPSILON:g}; ask for more noise, fewer rounds or fewer steps"
+            f"{plan.delta}, more than {MOST_EPSILON:g}; ask for more noise, fewer rounds or "
+            "fewer steps"
         )
 
 

@@ -1,8 +1,8 @@
 """The token endpoint's rules (RFC 6749): who may have a token, for which scopes.
 
-    form = parse_form(content_type, body)
-    grant = grant_to_user(engine, passwords, form)        # grant_type=password
-    grant = grant_to_client(engine, form, authorization)  # grant_type=client_credentials
+form = parse_form(content_type, body)
+grant = grant_to_user(engine, passwords, form)        # grant_type=password
+grant = grant_to_client(engine, form, authorization)  # grant_type=client_credentials
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def parse_form(content_type: str, body: bytes) -> Form:
         raise OAuthError("invalid_request", f"send the request as {FORM}")
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"
+            body.decode("ascii"),
+            keep_blank_values=True,
+            max_num_fields=_MAX_FIELDS,
+            errors="strict",
         )
     except ValueError:
         raise OAuthError("invalid_request", "the form cannot be read") from None
@@ -135,9 +138,7 @@ def _client_credentials(form: Form, authorization: str | None) -> tuple[str, str
     if "client_secret" in form:
         raise OAuthError("invalid_request", "the client authenticates in two ways")
     try:
-        client_id, colon, secret = (
-            base64.b64decode(encoded, validate=True).decode().partition(":")
-        )
+        client_id, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except ValueError:
         raise _invalid_client("the Authorization header cannot be read") from None
     if not colon or "\0" in unquote_plus(client_id):

@@ -1,7 +1,7 @@
 """The dependencies that stand before a route: a valid token, a scope, a hospital of its own.
 
-    @router.get("/models")
-    def list_models(caller: Annotated[Principal, may(TRAINING_READ)]) -> ...
+@router.get("/models")
+def list_models(caller: Annotated[Principal, may(TRAINING_READ)]) -> ...
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi import Depends, Security
 from fastapi.openapi.models import OAuthFlowClientCredentials, OAuthFlowPassword, OAuthFlows
 from fastapi.security import OAuth2, SecurityScopes
 
-from api.auth.scopes import EXCHANGE, SCOPES, SCOPES_OF_ROLE
+from api.auth.scopes import EXCHANGE, SCOPES
 from api.auth.tokens import Principal, TokenRefused
 from api.errors import Problem
 from api.services import ServicesDep
@@ -100,14 +100,14 @@ def hospital_caller(principal: Annotated[Principal, may(EXCHANGE)]) -> HospitalC
     return HospitalCaller(principal.hospital_id, principal.subject)
 
 
-HospitalDep = Annotated[HospitalCaller, Depends(hospital_caller)]
+def _unauthorized(detail: str, challenge: str) -> Problem:
+    return Problem(
+        401,
+        "unauthorized",
+        "A valid token is needed",
+        detail=detail,
+        headers={"WWW-Authenticate": challenge},
+    )
 
-__all__ = [
-    "SCOPES_OF_ROLE",
-    "TOKEN_PATH",
-    "HospitalCaller",
-    "HospitalDep",
-    "authenticate",
-    "hospital_caller",
-    "may",
-]
+
+HospitalDep = Annotated[HospitalCaller, Depends(hospital_caller)]

@@ -34,9 +34,7 @@ HOSPITAL: Final = "hospital"
 SCOPES_OF_ROLE: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "operator": frozenset(SCOPES) - {EXCHANGE},
-        "scientist": frozenset(
-            {MODELS_WRITE, TRAINING_START, TRAINING_READ, METRICS_READ}
-        ),
+        "scientist": frozenset({MODELS_WRITE, TRAINING_START, TRAINING_READ, METRICS_READ}),
         "compliance": frozenset({TRAINING_READ, METRICS_READ, AUDIT_READ}),
         HOSPITAL: frozenset({EXCHANGE}),
     }

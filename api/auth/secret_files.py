@@ -1,6 +1,6 @@
 """Secrets on disk: a directory of mode 0700, files of mode 0600, whole or not there at all.
 
-    key = read_or_create(directory / "signing-key.pem", make_key)
+key = read_or_create(directory / "signing-key.pem", make_key)
 """
 
 from __future__ import annotations

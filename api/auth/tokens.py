@@ -110,9 +110,7 @@ class SigningKey:
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """Returns the public half as a JSON Web Key Set (RFC 7517)."""
-        return {
-            "keys": [{**self._members, "kid": self.key_id, "alg": ALGORITHM, "use": "sig"}]
-        }
+        return {"keys": [{**self._members, "kid": self.key_id, "alg": ALGORITHM, "use": "sig"}]}
 
 
 class Tokens:
@@ -141,9 +139,7 @@ class Tokens:
         self._clock = clock
         self.lifetime_s = lifetime_s
 
-    def issue(
-        self, *, subject: str, scopes: frozenset[str], hospital_id: str | None = None
-    ) -> str:
+    def issue(self, *, subject: str, scopes: frozenset[str], hospital_id: str | None = None) -> str:
         """Returns a signed token."""
         now = self._clock()
         claims: dict[str, Any] = {

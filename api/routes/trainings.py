@@ -57,9 +57,7 @@ def start_training(
         (first,) = rounds.list_rounds(session, training.id)
         # Before the commit: when Prefect refuses, nothing stays written.
         flow_run_id = from_thread.run(_create_run, services, training.id)
-        trainings.set_training_runs(
-            session, training_id=training.id, flow_run_id=str(flow_run_id)
-        )
+        trainings.set_training_runs(session, training_id=training.id, flow_run_id=str(flow_run_id))
         audit.append_event(
             session,
             actor=caller.subject,

@@ -32,26 +32,9 @@ from db.models import (
 )
 from db.notify import notify
 from db.queries.hospitals import invitable_hospitals
-from db.queries.participations import (
-    get_participation,
-    participations,
-    set_flow_run,
-    set_participation,
-)
 from db.queries.rows import get_round, locked_round, locked_training
 
-__all__ = [
-    "charged_rounds",
-    "close_round",
-    "get_participation",
-    "get_round",
-    "is_invited_to_weights",
-    "list_rounds",
-    "open_round",
-    "participations",
-    "set_flow_run",
-    "set_participation",
-]
+__all__ = ["charged_rounds", "close_round", "get_round", "list_rounds", "open_round"]
 
 
 def open_round(
@@ -155,16 +138,6 @@ def charged_rounds(session: Session, training_id: UUID) -> int:
         .select_from(Round)
         .where(Round.training_id == training_id, Round.kind == "training", released)
     ).one()
-
-
-def is_invited_to_weights(session: Session, *, hospital_id: str, weights: str) -> bool:
-    """Returns whether a hospital is invited to a round that starts from these weights."""
-    invited = exists().where(
-        Participation.round_id == Round.id,
-        Participation.hospital_id == hospital_id,
-        Round.incoming_weights == weights,
-    )
-    return session.scalars(select(invited)).one()
 
 
 def _refuse_unless_next(session: Session, training: Training, kind: RoundKind) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import psutil
 
-from deployments.errors import ServiceFailed, StackNotRunning
+from deployments.errors import OperatorError, ServiceFailed, StackNotRunning
 from deployments.settings import StackSettings
 from deployments.stack.state import StackState, read_state
 
@@ -49,11 +49,12 @@ def attached(
     process = _spawn(settings, hospitals=hospitals, lifeline=True)
     try:
         yield _await_ready(settings, process, progress)
+    except OperatorError as error:
+        # Often the symptom of a server that has ended, which the supervisor can name.
+        _end(process)
+        raise _reported_failure(process) or error from None
     finally:
-        # The supervisor reads this as the end; closing is what a killed process does as well.
-        if process.stdin is not None:
-            process.stdin.close()
-        process.wait(_STOP_DEADLINE_S)
+        _end(process)
 
 
 def detached(
@@ -136,6 +137,19 @@ def _spawn(
             text=True,
             start_new_session=True,  # Ctrl-C reaches us; we end the stack in order
         )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Closes the lifeline, as the end of this process would, and waits for the supervisor."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait(_STOP_DEADLINE_S)
+
+
+def _reported_failure(process: subprocess.Popen[str]) -> ServiceFailed | None:
+    """Returns the failure that an ended supervisor has reported."""
+    events = [json.loads(line) for line in process.stdout or ()]
+    return next((ServiceFailed(e["reason"]) for e in events if e["event"] == "failed"), None)
 
 
 def _await_ready(

@@ -40,7 +40,8 @@ def main(pairs: list[str]) -> int:
             os.kill(pid, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end_all)
-    _, status = os.wait()
+    ended, status = os.wait()
+    children.remove(ended)
     end_all(signal.SIGTERM, None)
     return os.waitstatus_to_exitcode(status)
 

@@ -169,9 +169,7 @@ class Participant:
 
         Raises:
             RoundReused: this party has uploaded in the round before.
-            CohortRefused: the cohort is too small, or lacks or adds a party.
-            SignatureRefused: a key in the cohort is not its owner's.
-            ShareRefused: a sealed share does not open.
+            CohortRefused, SignatureRefused, ShareRefused: see ``views.check_cohort``.
             InputRefused: vector, weight, counts or model_hash cannot be used.
             ProtocolError: this party has not enrolled, or a key cannot be used.
         """

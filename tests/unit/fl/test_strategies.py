@@ -1,4 +1,4 @@
-"""Flower's strategies: built as specified, restored bit by bit, refused where a mean is not enough."""
+"""Flower's strategies: built as specified, restored bit by bit, refused where a sum is no use."""
 
 from __future__ import annotations
 
@@ -183,14 +183,3 @@ def test_the_state_of_a_strategy_not_built_here_is_refused(
         save_state(strategy)
     with pytest.raises(StrategyError, match=message):
         restore_state(strategy, RecordDict())
-
-
-@pytest.mark.parametrize(("kind", "message"), [("krum", "compares"), ("fedsgd", "is unknown")])
-def test_a_spec_of_no_strategy_is_refused(kind: str, message: str) -> None:
-    with pytest.raises(StrategyError, match=message):
-        build_strategy(_Unknown(kind))  # type: ignore[arg-type]
-
-
-class _Unknown:
-    def __init__(self, kind: str) -> None:
-        self.kind = kind

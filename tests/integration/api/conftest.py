@@ -1,0 +1,254 @@
+"""The API on a real PostgreSQL, with a Prefect server made of a dictionary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+
+from api.app import create_app
+from api.auth.passwords import Passwords
+from api.settings import ApiSettings
+from db.blobs import BlobStore
+from db.models import utc_now
+from db.queries import credentials, rounds, trainings
+from db.queries.messages import post_message
+from db.session import transaction
+from db.settings import ArtifactSettings, DatabaseSettings
+from privacy.settings import PrivacySettings
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class FakePrefect:
+    """As much of Prefect's API as is called; ``down`` and ``refuses`` make it fail."""
+
+    pools: dict[str, Any] = field(default_factory=dict)
+    deployments: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+    down: bool = False
+    refuses: bool = False
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.down:
+            raise httpx.ConnectError("nobody there", request=request)
+        if self.refuses:
+            return httpx.Response(409, json={"detail": "not that"})
+        path = request.url.path.removeprefix("/api")
+        body = json.loads(request.content) if request.content else {}
+        match request.method, path.strip("/").split("/"):
+            case "POST", ["work_pools"]:
+                if body["name"] in self.pools:
+                    return httpx.Response(409, json={"detail": "exists"})
+                self.pools[body["name"]] = {"id": str(uuid4()), **body}
+                return httpx.Response(201, json=self.pools[body["name"]])
+            case "GET", ["work_pools", name]:
+                return httpx.Response(200, json=self.pools[name])
+            case "POST", ["flows"]:
+                return httpx.Response(201, json={"id": str(uuid4())})
+            case "POST", ["deployments"]:
+                self.deployments[f"hospital-round/{body['name']}"] = body
+                return httpx.Response(201, json={"id": str(uuid4())})
+            case "GET", ["deployments", "name", flow, name]:
+                return httpx.Response(200, json={"id": f"{flow}.{name}"})
+            case "POST", ["deployments", deployment, "create_flow_run"]:
+                run = {"id": str(uuid4()), "deployment": deployment, **body}
+                return httpx.Response(
+                    201, json=self.runs.setdefault(body["idempotency_key"], run)
+                )
+        return httpx.Response(404, json={"detail": f"no {path}"})
+
+
+MODEL = {
+    "name": "breast-cancer",
+    "architecture": {"kind": "mlp", "hidden": [4]},
+    "contract": {
+        "columns": [{"name": "radius", "minimum": 0, "maximum": 30}],
+        "label": {"name": "malignant"},
+    },
+}
+
+
+@dataclass
+class Api:
+    """The running app, its client and what a test needs beside it."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    settings: ApiSettings
+    engine: Engine
+    blobs: BlobStore
+    prefect: FakePrefect
+    model: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps(MODEL)))
+
+    @property
+    def services(self) -> Any:
+        return self.app.state.services
+
+    def token(self, *scopes: str, hospital: str | None = None, subject: str = "user:test") -> str:
+        if hospital is not None:
+            subject, scopes = f"hospital:{hospital}", scopes or ("exchange",)
+        return self.services.tokens.issue(
+            subject=subject, scopes=frozenset(scopes), hospital_id=hospital
+        )
+
+    def may(self, *scopes: str, hospital: str | None = None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(*scopes, hospital=hospital)}"}
+
+    async def add_hospital(self, hospital_id: str, *, with_keys: bool = True) -> dict[str, Any]:
+        added = await self.client.post(
+            "/hospitals",
+            json={"hospital_id": hospital_id, "name": hospital_id.title()},
+            headers=self.may("hospitals:write"),
+        )
+        assert added.status_code == 201, added.text
+        if with_keys:
+            published = await self.client.put(
+                f"/hospitals/{hospital_id}/identity",
+                json={"signing_key": "a" * 64, "sealing_key": "b" * 64},
+                headers=self.may(hospital=hospital_id),
+            )
+            assert published.status_code == 200, published.text
+        return added.json()
+
+    async def add_model(self) -> dict[str, Any]:
+        added = await self.client.post(
+            "/models", json=self.model, headers=self.may("models:write")
+        )
+        assert added.status_code == 201, added.text
+        return added.json()
+
+    async def start_training(self, **changes: Any) -> httpx.Response:
+        body = {"model": "breast-cancer", "rounds": 2, **changes}
+        return await self.client.post(
+            "/training/start", json=body, headers=self.may("training:start")
+        )
+
+    async def open_round(
+        self, *hospitals: str, weights: bytes = b"the weights", training: UUID | None = None
+    ) -> UUID:
+        """Opens the next round of a training for the hospitals, which are added when missing."""
+        known = {h["hospital_id"] for h in await self.get("/hospitals", "training:read")}
+        for hospital_id in hospitals:
+            if hospital_id not in known:
+                await self.add_hospital(hospital_id)
+        if training is None:
+            names = {m["name"] for m in await self.get("/models", "training:read")}
+            if not names:
+                await self.add_model()
+            started = await self.start_training(privacy={"noise_multiplier": 5.0})
+            assert started.status_code == 202, started.text
+            training = UUID(started.json()["training_id"])
+        digest = self.blobs.put(weights)
+        with transaction(self.engine) as session:
+            trainings.start_training(
+                session, training_id=training, weights=digest, mlflow_run_id="run"
+            )
+            opened = rounds.open_round(
+                session,
+                training_id=training,
+                kind="training",
+                incoming_weights=digest,
+                flow_run_id=None,
+                now=utc_now(),
+            )
+        return opened.id
+
+    def post(self, round_id: UUID, hospital_id: str, kind: Any, body: bytes) -> None:
+        """Posts a message as the coordinator does."""
+        digest = self.blobs.put(body)
+        with transaction(self.engine) as session:
+            post_message(
+                session,
+                round_id=round_id,
+                hospital_id=hospital_id,
+                kind=kind,
+                digest=digest,
+                size_bytes=len(body),
+            )
+
+    def close(self, round_id: UUID, **how: Any) -> None:
+        with transaction(self.engine) as session:
+            rounds.close_round(session, round_id=round_id, now=utc_now(), **how)
+
+    async def get(self, path: str, *scopes: str) -> Any:
+        answer = await self.client.get(path, headers=self.may(*scopes))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def contents(self) -> dict[str, Any]:
+        """What the database holds, to see that a refused request has changed nothing."""
+        tables = (
+            *("hospitals", "users", "clients", "models", "trainings", "rounds"),
+            *("participations", "messages", "audit_events"),
+        )
+        with self.engine.connect() as connection:
+            return {
+                table: connection.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2")).all()  # noqa: S608
+                for table in tables
+            }
+
+    def stored_blobs(self) -> set[str]:
+        root = Path(self.settings.artifact_store.artifacts)
+        return {path.name for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> ApiSettings:
+    return ApiSettings(
+        database=DatabaseSettings(database_url=database_url),
+        artifact_store=ArtifactSettings(artifacts=str(tmp_path / "blobs")),
+        privacy=PrivacySettings(),
+        secrets=tmp_path / "secrets",
+        max_upload_bytes=100_000,
+        max_message_bytes=10_000,
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: ApiSettings, engine: Engine, blobs: BlobStore
+) -> AsyncIterator[Api]:
+    prefect = FakePrefect()
+    app = create_app(settings, prefect_transport=httpx.MockTransport(prefect))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://testserver",
+        ) as client,
+    ):
+        yield Api(app, client, settings, engine, blobs, prefect)
+
+
+@pytest.fixture
+async def api(settings: ApiSettings, engine: Engine, blobs: BlobStore) -> AsyncIterator[Api]:
+    async with running(settings, engine, blobs) as started:
+        yield started
+
+
+@pytest.fixture
+def add_user(engine: Engine) -> Any:
+    def add(username: str, password: str, role: Any) -> None:
+        with transaction(engine) as session:
+            credentials.add_user(
+                session,
+                username=username,
+                password_hash=Passwords().hash(password),
+                role=role,
+            )
+
+    return add

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from uuid import uuid4
+
+import pytest
+
+from api.hub import Hub, closed, posted, work_for
+from db.errors import ListenerLost
+from db.notify import Notice
+
+pytestmark = pytest.mark.anyio
+ROUND = uuid4()
+
+
+class FakeDatabase:
+    """Hands notices to whoever listens; can lose the connection and refuse new ones."""
+
+    def __init__(self) -> None:
+        self.arrived: queue.Queue[Notice | Exception] = queue.Queue()
+        self.opened = 0
+        self.closed = 0
+        self.refuse_next = 0
+
+    @contextmanager
+    def listener(self) -> Iterator[FakeDatabase]:
+        if self.refuse_next:
+            self.refuse_next -= 1
+            raise OSError("connection refused")
+        self.opened += 1
+        try:
+            yield self
+        finally:
+            self.closed += 1
+
+    def wait(self, timeout_s: float) -> list[Notice]:
+        try:
+            notice = self.arrived.get(timeout=min(timeout_s, 0.02))
+        except queue.Empty:
+            return []
+        if isinstance(notice, Exception):
+            raise notice
+        return [notice]
+
+    def post(self, hospital_id: str, kind: str) -> None:
+        self.arrived.put(Notice(round_id=ROUND, hospital_id=hospital_id, kind=kind))
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 5
+
+
+def at_once() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.fixture
+def database() -> FakeDatabase:
+    return FakeDatabase()
+
+
+async def settled(database: FakeDatabase) -> None:
+    """Until the listener listens and its first wake-up of everyone has run."""
+    async with asyncio.timeout(5):
+        while not database.opened:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("topic", "hospital_id", "kind"),
+    [
+        (posted(ROUND, "north", "cohort"), "north", "cohort"),
+        (closed(ROUND), "", "closed"),
+        (work_for("north"), "north", "dispatch"),
+        (posted(ROUND, "north", "dispatch"), "north", "dispatch"),
+    ],
+)
+async def test_wakes_who_waits_for_it(
+    database: FakeDatabase, topic: tuple[str, str, str], hospital_id: str, kind: str
+) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with hub.subscribe([topic]) as subscription:
+            database.post(hospital_id, kind)
+            assert await subscription.wait(soon())
+        assert hub.waiting == 0
+
+
+async def test_leaves_the_others_asleep(database: FakeDatabase) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with (
+            hub.subscribe([posted(ROUND, "north", "cohort")]) as north,
+            hub.subscribe([posted(ROUND, "south", "cohort")]) as south,
+            hub.subscribe([work_for("north")]) as work,
+        ):
+            assert hub.waiting == 3
+            database.post("north", "cohort")
+            assert await north.wait(soon())
+            assert not await south.wait(at_once())
+            assert not await work.wait(at_once())
+
+
+async def test_a_wake_up_before_the_wait_is_not_lost(database: FakeDatabase) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with (
+            hub.subscribe([work_for("north")]) as first,
+            hub.subscribe([work_for("north")]) as second,
+        ):
+            database.post("north", "dispatch")
+            assert await first.wait(soon())
+            assert await second.wait(at_once() + 0.001)
+            assert not await second.wait(at_once())
+
+
+async def test_two_topics_wake_one_waiter(database: FakeDatabase) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with hub.subscribe([posted(ROUND, "north", "cohort"), closed(ROUND)]) as subscription:
+            assert hub.waiting == 1
+            database.post("", "closed")
+            assert await subscription.wait(soon())
+
+
+async def test_a_new_connection_has_everyone_look_again(
+    database: FakeDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="api.hub")
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with hub.subscribe([work_for("north")]) as subscription:
+            database.refuse_next = 2
+            database.arrived.put(ListenerLost("gone"))
+            assert await subscription.wait(soon())
+    assert database.opened == database.closed == 2
+    assert "gone" in caplog.text
+
+
+async def test_the_end_ends_all_waits_at_once(database: FakeDatabase) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with hub.subscribe([work_for("north")]) as subscription:
+            waiting = asyncio.create_task(subscription.wait(soon()))
+            await asyncio.sleep(0)
+            hub.end_waits_from_signal()
+            assert await waiting is False
+            assert await subscription.wait(soon()) is False
+        with hub.subscribe([work_for("north")]) as late:
+            assert await late.wait(soon()) is False
+    assert database.closed == database.opened
+
+
+async def test_ends_while_the_database_is_away(database: FakeDatabase) -> None:
+    database.refuse_next = 1000
+    async with asyncio.timeout(3):
+        async with Hub(database.listener):
+            while database.refuse_next == 1000:
+                await asyncio.sleep(0.005)
+    assert database.opened == 0
+
+
+async def test_a_signal_before_the_start_is_harmless(database: FakeDatabase) -> None:
+    Hub(database.listener).end_waits_from_signal()
+
+
+class Stranger:
+    def __enter__(self) -> Stranger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        pass
+
+    def wait(self, timeout_s: float) -> list[Notice]:
+        return [Notice(round_id=ROUND, hospital_id="nobody", kind="unheard-of")]
+
+
+async def test_notices_that_nobody_waits_for_are_harmless() -> None:
+    async with Hub(Stranger) as hub:
+        await asyncio.sleep(0.02)
+        assert hub.waiting == 0

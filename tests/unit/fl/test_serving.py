@@ -1,0 +1,152 @@
+"""The exported model: two plain files, raw rows in, scores out, through MLflow without a pickle."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fl.architectures import build, initial_weights, load_weights
+from fl.contract import Column, DataContract, Label
+from fl.data import load_table
+from fl.errors import ContractViolation, ModelError
+from fl.serving import Predictor, example_input, export_model, load_predictor
+from fl.spec import Logistic, Mlp, ModelSpec
+
+CONTRACT = DataContract(
+    columns=(
+        Column(name="age", minimum=0, maximum=120, unit="a"),
+        Column(name="mean radius", minimum=-5, maximum=40),
+    ),
+    label=Label(name="diagnosis", negative="benign", positive="malignant"),
+)
+MLP = ModelSpec(name="breast-cancer", architecture=Mlp(hidden=(8, 4)), contract=CONTRACT)
+LOGISTIC = ModelSpec(name="breast-cancer", architecture=Logistic(), contract=CONTRACT)
+FRAME = pd.DataFrame(
+    {
+        "mean radius": [1.5, 40.0, -5.0, 12.25],
+        "note": ["a", "b", "c", "d"],
+        "age": [0, 120, 57, 33],
+    },
+    index=[7, 3, 9, 1],
+)
+
+
+@pytest.fixture(params=[MLP, LOGISTIC], ids=lambda spec: spec.architecture.kind)
+def exported(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ModelSpec, Path]:
+    spec: ModelSpec = request.param
+    directory = tmp_path / "exports" / "model"
+    export_model(directory, spec, initial_weights(spec, seed=5))
+    return spec, directory
+
+
+def expected_scores(spec: ModelSpec, tmp_path: Path) -> np.ndarray:
+    """Scores the way a hospital would: through its own table and the bare module."""
+    path = tmp_path / "rows.csv"
+    FRAME.assign(diagnosis="benign").to_csv(path, index=False)
+    module = build(spec)
+    load_weights(module, initial_weights(spec, seed=5))
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(load_table(path, spec.contract).features))
+    return torch.sigmoid(logits).numpy().reshape(-1)
+
+
+def test_an_exported_model_scores_raw_rows_as_training_would(
+    exported: tuple[ModelSpec, Path], tmp_path: Path
+) -> None:
+    spec, directory = exported
+    result = load_predictor(directory).predict(FRAME)
+    np.testing.assert_allclose(result["score"], expected_scores(spec, tmp_path), rtol=1e-6)
+    assert list(result.columns) == ["score", "label"]
+    assert list(result.index) == list(FRAME.index)
+    called = np.where(result["score"] >= 0.5, "malignant", "benign")
+    assert list(result["label"]) == list(called)
+
+
+def test_an_export_is_two_files_that_others_can_read(exported: tuple[ModelSpec, Path]) -> None:
+    spec, directory = exported
+    assert sorted(p.name for p in directory.iterdir()) == ["spec.json", "weights.safetensors"]
+    assert ModelSpec.model_validate(json.loads((directory / "spec.json").read_text())) == spec
+
+
+def test_one_row_and_no_rows_are_scored(exported: tuple[ModelSpec, Path]) -> None:
+    spec, directory = exported
+    predictor = load_predictor(directory)
+    assert len(predictor.predict(FRAME.iloc[:1])) == 1
+    assert len(predictor.predict(FRAME.iloc[:0])) == 0
+    assert np.isfinite(predictor.predict(example_input(spec))["score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (FRAME.drop(columns="age"), r"age: missing-column \(1\)"),
+        (FRAME.assign(age=[1, 2, 3, 400]), r"age: out-of-range \(1\)"),
+        (FRAME.assign(age=[1, None, None, 4]), r"age: missing-value \(2\)"),
+        (FRAME.assign(age=["1", "x", "2", "3"]), r"age: not-a-number \(1\)"),
+    ],
+)
+def test_rows_outside_the_contract_are_refused(frame: pd.DataFrame, message: str) -> None:
+    predictor = Predictor(LOGISTIC, build(LOGISTIC))
+    with pytest.raises(ContractViolation, match=message):
+        predictor.predict(frame)
+
+
+def test_input_of_another_kind_is_refused() -> None:
+    predictor = Predictor(LOGISTIC, build(LOGISTIC))
+    with pytest.raises(ModelError, match="ndarray: give a pandas DataFrame"):
+        predictor.predict(FRAME.to_numpy())
+    with pytest.raises(ModelError, match=r"params \['threshold'\]"):
+        predictor.predict(FRAME, params={"threshold": 0.9})
+
+
+def test_weights_of_another_architecture_are_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        export_model(tmp_path / "model", LOGISTIC, initial_weights(MLP, seed=1))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("damage", ["no spec", "other spec", "no weights", "cut", "other weights"])
+def test_a_damaged_export_is_refused(tmp_path: Path, damage: str) -> None:
+    export_model(tmp_path, LOGISTIC, initial_weights(LOGISTIC, seed=1))
+    spec, weights = tmp_path / "spec.json", tmp_path / "weights.safetensors"
+    match damage:
+        case "no spec":
+            spec.unlink()
+        case "other spec":
+            spec.write_text('{"name": "x"}')
+        case "no weights":
+            weights.unlink()
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-3])
+        case "other weights":
+            export_model(tmp_path / "other", MLP, initial_weights(MLP, seed=1))
+            weights.write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    with pytest.raises(ModelError):
+        load_predictor(tmp_path)
+
+
+def test_mlflow_serves_the_export_and_no_pickle_is_written(
+    exported: tuple[ModelSpec, Path], tmp_path: Path
+) -> None:
+    spec, directory = exported
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow itself warns of is not ours to mend
+        import mlflow.pyfunc
+
+        path = tmp_path / "mlflow-model"
+        mlflow.pyfunc.save_model(
+            path, loader_module="fl.serving", data_path=str(directory), pip_requirements=[]
+        )
+        result = mlflow.pyfunc.load_model(str(path)).predict(FRAME)
+    np.testing.assert_allclose(result["score"], expected_scores(spec, tmp_path), rtol=1e-6)
+    files = [p for p in path.rglob("*") if p.is_file()]
+    assert {p.name for p in files} >= {"MLmodel", "spec.json", "weights.safetensors"}
+    assert not [p for p in files if p.suffix in {".pkl", ".pickle", ".pt", ".pth"}]
+    others = [p for p in files if p.suffix != ".safetensors"]
+    assert not [p for p in others if p.read_bytes()[:1] == b"\x80"]  # how a pickle starts

@@ -173,13 +173,17 @@ def _database_away() -> Problem:
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:
-    errors = [
-        FieldError(_dotted(item["loc"]), item["type"], item["msg"]) for item in error.errors()
-    ]
+    errors = [_field_error(item) for item in error.errors()]
     named = ", ".join(sorted({item.field for item in errors}))
     return Problem(
         422, "invalid-request", "The request is not valid", detail=f"see {named}", errors=errors
     )
+
+
+def _field_error(item: Mapping[str, Any]) -> FieldError:
+    # For a body that is no JSON, the location is a position in its text.
+    field = "body" if item["type"] == "json_invalid" else _dotted(item["loc"])
+    return FieldError(field, item["type"], item["msg"])
 
 
 def _dotted(location: Sequence[str | int]) -> str:

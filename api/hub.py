@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,13 +33,14 @@ _log = logging.getLogger(__name__)
 Topic = tuple[str, str, str]
 CLOSED: Final = "closed"
 DISPATCH: Final = "dispatch"
-# A listener looks up this often to see whether it shall end.
-_LISTEN_S: Final = 0.5
 _LOST: Final = (SQLAlchemyError, psycopg2.Error, OSError, DatabaseError)
 
 
 class Listening(Protocol):
     """What the hub needs of ``db.notify.Listener``."""
+
+    def fileno(self) -> int:
+        """Returns a socket that is readable when something may have been notified."""
 
     def wait(self, timeout_s: float) -> list[Notice]:
         """Returns what was notified, after ``timeout_s`` seconds at most."""
@@ -105,6 +108,9 @@ class Hub:
         self._open_listener = open_listener
         self._waiters: dict[Topic, set[Subscription]] = {}
         self._stop = threading.Event()
+        # The thread sleeps on this and on the listener's socket: it wakes for notices and for its
+        # end, and never just to see whether there is one.
+        self._wake_thread, self._thread_wakes = socket.socketpair()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._listen_until_stopped, name="hub", daemon=True)
 
@@ -116,6 +122,8 @@ class Hub:
     async def __aexit__(self, *_: object) -> None:
         self.end_waits()
         await asyncio.to_thread(self._thread.join)
+        self._wake_thread.close()
+        self._thread_wakes.close()
 
     @contextmanager
     def subscribe(self, topics: Iterable[Topic]) -> Iterator[Subscription]:
@@ -138,11 +146,13 @@ class Hub:
     @property
     def waiting(self) -> int:
         """Waiters at this moment."""
-        return len({waiter for waiters in self._waiters.values() for waiter in waiters})
+        return len(self._all())
 
     def end_waits(self) -> None:
         """Ends all waits now and refuses new ones; called in the event loop."""
-        self._stop.set()
+        if not self._stop.is_set():
+            self._stop.set()
+            self._wake_thread.send(b"!")
         for waiter in self._all():
             waiter.end()
 
@@ -185,8 +195,10 @@ class Hub:
             # Whatever was posted while nobody listened is in the tables: have everyone look.
             loop.call_soon_threadsafe(self._wake_all)
             while not self._stop.is_set():
-                if notices := listener.wait(_LISTEN_S):
+                if notices := listener.wait(0):
                     loop.call_soon_threadsafe(self._wake, notices)
+                else:
+                    select.select([listener, self._thread_wakes], [], [])
 
 
 def _topics(notice: Notice) -> tuple[Topic, ...]:

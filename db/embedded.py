@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import shlex
 import shutil
 import stat
@@ -90,8 +91,8 @@ class EmbeddedServer:
         Raises:
             ServerFailed: it did not end.
         """
-        if _running_server(self.directory) is not None:
-            _pg_ctl(self.directory, "stop", "-m", "fast")
+        if _serves(self.pid, self.directory):
+            _stop(self)
         if self.socket_dir != self.directory:
             shutil.rmtree(self.socket_dir, ignore_errors=True)
 
@@ -102,7 +103,7 @@ class EmbeddedServer:
         return url.render_as_string(hide_password=False)
 
 
-def start_embedded(directory: Path) -> EmbeddedServer:
+def start_embedded(directory: Path, *, durable: bool = True) -> EmbeddedServer:
     """Starts the server whose data lies in ``directory``; makes the data when there is none.
 
     A server that runs there already, left by a process that was killed, is taken over. It lives on
@@ -110,6 +111,8 @@ def start_embedded(directory: Path) -> EmbeddedServer:
 
     Args:
         directory: an absent or empty folder, or one of an earlier server.
+        durable: False for data that may be lost when the machine goes down, such as a test's; the
+            server then never waits for the disk.
 
     Raises:
         ServerFailed: the folder holds something else, or the server does not start; the text
@@ -122,13 +125,16 @@ def start_embedded(directory: Path) -> EmbeddedServer:
         return running
     admit_system_user(directory)
     if not (directory / "PG_VERSION").exists():
-        _initialise(directory)
+        _initialise(directory, durable=durable)
     _await_orphans(directory)
-    # Nobody serves here, so what this file says is stale; its process id may by now belong to
-    # another program, for which PostgreSQL would refuse to start.
-    (directory / "postmaster.pid").unlink(missing_ok=True)
     socket_dir = _socket_dir(directory)
+    # Nobody serves here, so what these files say is stale; the process id in them may by now belong
+    # to another program, for which PostgreSQL would refuse to start.
+    for stale in (directory / "postmaster.pid", socket_dir / f"{_SOCKET_NAME}.lock"):
+        stale.unlink(missing_ok=True)
     settings = {**_SETTINGS, "unix_socket_directories": str(socket_dir)}
+    if not durable:
+        settings["fsync"] = "off"
     # pg_ctl hands its options to a shell.
     options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
     _pg_ctl(directory, "start", "-l", str(directory / "log"), "-o", options)
@@ -190,7 +196,7 @@ def _await_orphans(directory: Path) -> None:
         raise ServerFailed(directory, f"processes of an earlier server still run: {pids}; end them")
 
 
-def _initialise(directory: Path) -> None:
+def _initialise(directory: Path, *, durable: bool) -> None:
     """Makes a new data directory beside its place and moves it there: whole, or not at all."""
     if directory.exists() and any(directory.iterdir()):
         raise ServerFailed(directory, "is not empty and holds no PostgreSQL data; choose another")
@@ -203,6 +209,7 @@ def _initialise(directory: Path) -> None:
         "initdb",
         *("-D", str(fresh), "-U", _SUPERUSER, "--auth=trust", "--encoding=UTF8"),
         *("--locale=C.UTF-8", "--set", "timezone=UTC"),
+        *(() if durable else ("--no-sync",)),
     )
     fresh.rename(directory)
 
@@ -227,6 +234,21 @@ def _socket_dir(directory: Path) -> Path:
         raise ServerFailed(directory, f"{short} belongs to someone else; remove it")
     give_to_system_user(short)
     return short
+
+
+def _stop(server: EmbeddedServer) -> None:
+    try:
+        process = os.pidfd_open(server.pid)
+    except ProcessLookupError:
+        return
+    try:
+        _pg_ctl(server.directory, "stop", "-m", "fast")
+        # pg_ctl waits for the server's file to go, and the process ends a moment later.
+        ended, _, _ = select.select([process], [], [], _DEADLINE_S)
+    finally:
+        os.close(process)
+    if not ended:
+        raise ServerFailed(server.directory, f"process {server.pid} did not end")
 
 
 def _pg_ctl(directory: Path, action: str, *arguments: str) -> None:

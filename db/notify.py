@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import select
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, cast
@@ -112,10 +113,13 @@ class Listener:
             ListenerLost: the server has closed the connection.
         """
         connection = self._open_connection()
-        arrived = self._arrived(connection)
-        if not arrived:
-            select.select([connection], [], [], max(0.0, timeout_s))
-            arrived = self._arrived(connection)
+        deadline = time.monotonic() + timeout_s
+        # The socket may become readable without a notice: a stranger's, or the server's farewell.
+        while not (arrived := self._arrived(connection)):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            select.select([connection], [], [], left)
         return arrived
 
     def _open_connection(self) -> psycopg2.extensions.connection:

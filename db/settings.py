@@ -21,7 +21,9 @@ class DatabaseSettings(BaseSettings):
         pool_size: connections a process keeps open; it may open as many again for a moment.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FEDMED_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FEDMED_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: SecretStr
     pool_size: int = Field(default=5, ge=1, le=100, validation_alias="FEDMED_DATABASE_POOL_SIZE")
@@ -46,7 +48,9 @@ class ArtifactSettings(BaseSettings):
             from FEDMED_ARTIFACTS.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FEDMED_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FEDMED_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     artifacts: str = Field(min_length=1)
 

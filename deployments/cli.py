@@ -114,11 +114,11 @@ def hospital_start(
     ] = None,
 ) -> None:
     """Run a hospital: its worker takes part in the rounds it is invited to."""
-    from deployments.stack.services import NO_TELEMETRY, ONE_THREAD
+    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 
     settings = StackSettings()
     # Before anything heavy is imported: thread pools and telemetry are decided at import.
-    for key, value in {**NO_TELEMETRY, **ONE_THREAD}.items():
+    for key, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))

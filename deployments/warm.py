@@ -8,8 +8,9 @@ itself forked from the process that starts the worker, so that both share the im
     child = await warm.start({"flow_run_id": "..."})
     exit_code = await warm.wait(child)
 
-Requests and reports are JSON datagrams on a socket pair. When the worker ends, for whatever reason,
-the socket closes and the warm process ends with its children.
+Orders and reports are JSON datagrams on a socket pair; a request travels beside its order in a file
+in memory, which the child reads. When the worker ends, for whatever reason, the socket closes and
+the warm process ends with its children.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn
 
 import anyio
 import anyio.abc
 
-_MAX_MESSAGE: Final = 64 * 1024
+_MAX_MESSAGE: Final = 4096
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Request = Mapping[str, str]
@@ -44,10 +45,15 @@ class ThreadsBeforeFork(RuntimeError):
     """The process has threads already: a fork would copy their locks but not them."""
 
 
-def die_with_parent(signum: int = signal.SIGKILL) -> None:
-    """Asks the kernel to signal this process when its parent ends (Linux, prctl(2))."""
+def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
+    """Asks the kernel to signal this process when its parent ends (Linux, prctl(2)).
+
+    ``parent`` is the parent's process id: if it has ended already, the signal comes at once.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signum)
 
 
 class WarmProcess:
@@ -75,10 +81,12 @@ class WarmProcess:
             raise ThreadsBeforeFork(f"{threads} threads run before the warm process is forked")
         gc.collect()
         gc.freeze()  # keeps the collector from writing to, and so copying, the shared pages
+        worker = os.getpid()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
             ours.close()
+            die_with_parent(worker)
             _serve(theirs, entry)
         theirs.close()
         ours.setblocking(False)
@@ -113,7 +121,10 @@ class WarmProcess:
         self._next += 1
         ticket = str(self._next)
         started = self._started[ticket] = anyio.Event()
-        self._send({"ticket": ticket, "request": dict(request)})
+        with os.fdopen(os.memfd_create("request"), "wb+") as file:
+            file.write(json.dumps(dict(request)).encode())
+            file.flush()
+            self._send({"ticket": ticket}, [file.fileno()])
         await started.wait()
         del self._started[ticket]
         if self._gone:
@@ -136,15 +147,14 @@ class WarmProcess:
         """Ends the warm process and its children."""
         self._connection.close()
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         if self._gone:
             raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
-        self._connection.send(json.dumps(message).encode())
+        socket.send_fds(self._connection, [json.dumps(message).encode()], descriptors)
 
 
 def _serve(connection: socket.socket, entry: Entry) -> NoReturn:
     """The warm process: forks on request, reports starts and ends, ends with the worker."""
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the worker, which decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     wake_read, wake_write = os.pipe()
@@ -170,7 +180,7 @@ def _serve(connection: socket.socket, entry: Entry) -> NoReturn:
 
 def _handle(connection: socket.socket, children: set[int], entry: Entry) -> bool:
     """Acts on one message; returns False when the worker has closed the socket."""
-    data = connection.recv(_MAX_MESSAGE)
+    data, descriptors, _, _ = socket.recv_fds(connection, _MAX_MESSAGE, 1)
     if not data:
         return False
     message = json.loads(data)
@@ -178,10 +188,13 @@ def _handle(connection: socket.socket, children: set[int], entry: Entry) -> bool
         if message["kill"] in children:
             os.kill(message["kill"], signal.SIGKILL)
         return True
+    warm = os.getpid()
     pid = os.fork()
     if pid == 0:
+        die_with_parent(warm)
         connection.close()
-        _run(entry, message["request"])
+        _run(entry, descriptors[0])
+    os.close(descriptors[0])
     children.add(pid)
     connection.send(json.dumps({"ticket": message["ticket"], "pid": pid}).encode())
     return True
@@ -197,13 +210,15 @@ def _report_ended(connection: socket.socket, children: set[int]) -> None:
         connection.send(json.dumps(report).encode())
 
 
-def _run(entry: Entry, request: Request) -> NoReturn:
+def _run(entry: Entry, descriptor: int) -> NoReturn:
     """The child: runs the entry and ends without unwinding into the warm process's loop."""
     exit_code = 1
     try:
-        die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        with os.fdopen(descriptor, "rb") as file:
+            file.seek(0)
+            request = json.load(file)
         entry(request)
         exit_code = 0
     except SystemExit as exit_request:

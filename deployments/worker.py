@@ -13,21 +13,25 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from uuid import UUID
 
 import anyio
 import anyio.abc
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import Flow, FlowRun
+from prefect.context import SyncClientContext
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from deployments.warm import Request, WarmProcess
 from fl.names import HOSPITAL_FLOW, pool_name
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun, WorkPool
+    from prefect.client.schemas.objects import WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
 
 ALLOWED_FLOWS: Final[Mapping[str, str]] = MappingProxyType(
@@ -44,6 +48,9 @@ ReportCrash = Callable[["FlowRun", int], Awaitable[None]]
 class HospitalJobConfiguration(BaseJobConfiguration):
     """The name of the flow and nothing else that a server may have configured."""
 
+    # A flow's name does not change, and asking for it at every run costs a round a request.
+    _flows: ClassVar[dict[UUID, Flow]] = {}
+
     @classmethod
     async def resolve_for_flow_run(
         cls,
@@ -56,7 +63,8 @@ class HospitalJobConfiguration(BaseJobConfiguration):
         deployment: DeploymentResponse | None = None,
     ) -> Self:
         """Reads the flow's name; job variables, environment, blocks and pull steps stay unread."""
-        flow = await client.read_flow(flow_run.flow_id)
+        flow = cls._flows.get(flow_run.flow_id) or await client.read_flow(flow_run.flow_id)
+        cls._flows[flow.id] = flow
         configuration = cls(name=flow.name)
         configuration._related_objects = {"flow": flow, "flow-run": flow_run}
         return configuration
@@ -120,6 +128,24 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Leaves the run's labels alone: one request a run less, and nothing reads them."""
 
+    async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
+        """Goes from Pending to Running: a fork is too short a time for a state of its own."""
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Does what the base does, less its reading of the deployment and writing of a process id.
+
+        Both serve other kinds of infrastructure and would each cost a round a request.
+        """
+        if self._runs_task_group is None:
+            raise RuntimeError("the worker has not been set up")
+        if await self._propose_pending_state(flow_run):
+            await self._runs_task_group.start(self._submit_run_and_capture_errors, flow_run)
+        else:
+            self._release_limit_slot(flow_run.id)
+        self._submitting_flow_run_ids.remove(flow_run.id)
+        if self._cancelling_observer is not None:
+            self._cancelling_observer.remove_in_flight_flow_run_id(flow_run.id)
+
     async def run(
         self,
         flow_run: FlowRun,
@@ -134,7 +160,11 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         target = ALLOWED_FLOWS.get(configuration.name or "")
         if target is None:
             raise PermissionError(f"flow {configuration.name!r} is not allowed at this hospital")
-        request = {**self._environment, "flow_run_id": str(flow_run.id), "target": target}
+        request = {
+            **self._environment,
+            "flow_run": flow_run.model_dump_json(),
+            "target": target,
+        }
         pid = await self._warm.start(request)
         if task_status is not None:
             task_status.started(pid)
@@ -157,17 +187,33 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
 
 
 def run_child(request: Request) -> None:
-    """The child's work: one run of one allowed flow, with the site's own environment."""
+    """The child's work: one run of one allowed flow, with the site's own environment.
+
+    It differs from Prefect's own start of a run in what would cost a round time and serves nothing
+    here: the run comes from the worker and is not read again, the client was made before the fork,
+    and nobody watches for a suspension, which a round of seconds has no use for.
+    """
     from prefect.engine import handle_engine_signals
-    from prefect.flow_engine import load_flow_run, run_flow
+    from prefect.flow_engine import run_flow
 
     environment = dict(request)
-    flow_run_id = UUID(environment.pop("flow_run_id"))
+    flow_run = FlowRun.model_validate_json(environment.pop("flow_run"))
     module, attribute = environment.pop("target").split(":")
     os.environ.update(environment)
-    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run_id)
+    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run.id)
     flow = getattr(import_module(module), attribute)
-    with handle_engine_signals(flow_run_id):
+    # The engine watches for suspensions of runs that name a deployment; it reads the deployment
+    # back from the server when the flow begins.
+    unwatched = flow_run.model_copy(update={"deployment_id": None})
+    # The worker watches the child itself, so heartbeats would add a connection and nothing else.
+    quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with quiet, handle_engine_signals(flow_run.id), warm_client():
         # A state, not a result: a flow that ends as Failed has said why and is no crash. No error
         # logger either, since it would send a traceback, and with it data, to the server.
-        run_flow(flow, flow_run=load_flow_run(flow_run_id), return_type="state")
+        run_flow(flow, flow_run=unwatched, return_type="state")
+
+
+@cache
+def warm_client() -> SyncClientContext:
+    """The children's client, made once in the warm process; it connects in the child alone."""
+    return SyncClientContext()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Completed, Failed
 
 from fl.spec import TrainingRequest
@@ -37,7 +38,11 @@ def federated_training(
     training = prepare_training(coordinator, training_id, flow_run_id=runtime.flow_run.id)
     failures = 0
     while training.state == "running":
-        state = federated_round(training_id, return_state=True)
+        # The training's own heartbeat covers its rounds; a round's would end only at its next beat.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            state = federated_round.with_options(flow_run_name=f"round-{training.attempted + 1}")(
+                training_id, return_state=True
+            )
         training = progress(coordinator, training_id)
         if state.is_completed():
             failures = 0

@@ -29,6 +29,7 @@ class TrainingProgress:
 
     Attributes:
         rounds: rounds it was declared with.
+        attempted: rounds that were opened, of either kind, however they ended.
         completed: training rounds behind it.
         charged: training rounds in which a hospital released a masked update, failed ones included;
             each of them spends a round of the plan.
@@ -40,6 +41,7 @@ class TrainingProgress:
     spec: ModelSpec
     plan: PrivacyPlan
     rounds: int
+    attempted: int
     completed: int
     charged: int
     state: str
@@ -127,17 +129,15 @@ def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
     with transaction(coordinator.engine) as session:
         training = trainings.get_training(session, training_id)
         model = models.get_model(session, id=training.model_id)
-        completed = sum(
-            r.kind == "training" and r.state == "completed"
-            for r in rounds.list_rounds(session, training_id)
-        )
+        all_rounds = rounds.list_rounds(session, training_id)
         charged = rounds.charged_rounds(session, training_id)
     return TrainingProgress(
         training_id=training_id,
         spec=ModelSpec.model_validate(model.spec),
         plan=PrivacyPlan.model_validate(training.plan),
         rounds=training.rounds,
-        completed=completed,
+        attempted=sum(r.state != "pending" for r in all_rounds),
+        completed=sum(r.kind == "training" and r.state == "completed" for r in all_rounds),
         charged=charged,
         state=training.state,
         weights=training.weights or "",

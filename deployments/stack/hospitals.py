@@ -47,11 +47,12 @@ def main(pairs: list[str]) -> int:
 
 
 def _fork(settings: SiteSettings) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         return pid
     try:
-        die_with_parent()
+        die_with_parent(parent)
         _await_credential(settings)
         run_hospital(settings)
     except BaseException:

@@ -17,6 +17,11 @@ NO_TELEMETRY: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "DO_NOT_TRACK": "1",
 }
+# What a client of a server on the same release asks for at every start and has no use for.
+LEAN_CLIENT: Final = {
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+}
 # One thread each: the parallelism of a small stack is its processes, and a warm process must not
 # have thread pools when it forks.
 ONE_THREAD: Final = {
@@ -43,7 +48,7 @@ class Service:
         name: its name in messages, in ``stack.json`` and of its log file.
         command: argument vector.
         environment: variables on top of the supervisor's own.
-        health_url: answers 200 once the server serves; None for workers, which have no port.
+        health_url: answers 200 once the server serves; None for hospitals, which have no port.
     """
 
     name: str
@@ -57,6 +62,7 @@ def client_environment(settings: StackSettings, databases: Databases) -> dict[st
     return {
         **NO_TELEMETRY,
         **ONE_THREAD,
+        **LEAN_CLIENT,
         "FEDMED_HOME": str(settings.home),
         "FEDMED_DATABASE_URL": databases.fedmed,
         "FEDMED_ARTIFACTS": settings.artifacts_url,
@@ -94,6 +100,8 @@ def services(
             name="coordinator",
             command=_python("deployments.coordinator"),
             environment=shared,
+            # It has no port; it is ready to work once its deployments are registered.
+            health_url=f"{settings.prefect_api_url}/deployments/name/federated-round/federated-round",
         ),
     ]
     if hospitals:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -126,7 +126,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_supervisor,  # safe: this process has a single thread
+                preexec_fn=_ends_with(os.getpid()),  # safe: this process has a single thread
             )
 
     def _await_health(self, waiting: list[Service]) -> None:
@@ -239,8 +239,11 @@ def external_databases(url: str) -> Databases:
     )
 
 
-def _end_with_supervisor() -> None:
-    die_with_parent(signal.SIGTERM)
+def _ends_with(supervisor: int) -> Callable[[], None]:
+    def prepare() -> None:
+        die_with_parent(supervisor, signal.SIGTERM)
+
+    return prepare
 
 
 def report(event: str, **fields: object) -> None:

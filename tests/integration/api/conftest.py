@@ -66,9 +66,7 @@ class FakePrefect:
                 return httpx.Response(200, json={"id": f"{flow}.{name}"})
             case "POST", ["deployments", deployment, "create_flow_run"]:
                 run = {"id": str(uuid4()), "deployment": deployment, **body}
-                return httpx.Response(
-                    201, json=self.runs.setdefault(body["idempotency_key"], run)
-                )
+                return httpx.Response(201, json=self.runs.setdefault(body["idempotency_key"], run))
         return httpx.Response(404, json={"detail": f"no {path}"})
 
 
@@ -125,9 +123,7 @@ class Api:
         return added.json()
 
     async def add_model(self) -> dict[str, Any]:
-        added = await self.client.post(
-            "/models", json=self.model, headers=self.may("models:write")
-        )
+        added = await self.client.post("/models", json=self.model, headers=self.may("models:write"))
         assert added.status_code == 201, added.text
         return added.json()
 
@@ -219,9 +215,7 @@ def settings(database_url: str, tmp_path: Path) -> ApiSettings:
 
 
 @asynccontextmanager
-async def running(
-    settings: ApiSettings, engine: Engine, blobs: BlobStore
-) -> AsyncIterator[Api]:
+async def running(settings: ApiSettings, engine: Engine, blobs: BlobStore) -> AsyncIterator[Api]:
     prefect = FakePrefect()
     app = create_app(settings, prefect_transport=httpx.MockTransport(prefect))
     async with (

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
+import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from uuid import uuid4
 
 import pytest
@@ -22,7 +22,8 @@ class FakeDatabase:
     """Hands notices to whoever listens; can lose the connection and refuse new ones."""
 
     def __init__(self) -> None:
-        self.arrived: queue.Queue[Notice | Exception] = queue.Queue()
+        self.arrived: deque[Notice | Exception] = deque()
+        self.ours, self.theirs = socket.socketpair()
         self.opened = 0
         self.closed = 0
         self.refuse_next = 0
@@ -38,17 +39,29 @@ class FakeDatabase:
         finally:
             self.closed += 1
 
+    def fileno(self) -> int:
+        return self.theirs.fileno()
+
     def wait(self, timeout_s: float) -> list[Notice]:
-        try:
-            notice = self.arrived.get(timeout=min(timeout_s, 0.02))
-        except queue.Empty:
+        assert timeout_s == 0
+        if not self.arrived:
             return []
+        self.theirs.recv(1)
+        notice = self.arrived.popleft()
         if isinstance(notice, Exception):
             raise notice
         return [notice]
 
+    def put(self, notice: Notice | Exception) -> None:
+        self.arrived.append(notice)
+        self.ours.send(b"!")
+
     def post(self, hospital_id: str, kind: str) -> None:
-        self.arrived.put(Notice(round_id=ROUND, hospital_id=hospital_id, kind=kind))
+        self.put(Notice(round_id=ROUND, hospital_id=hospital_id, kind=kind))
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
 
 
 def soon() -> float:
@@ -60,8 +73,10 @@ def at_once() -> float:
 
 
 @pytest.fixture
-def database() -> FakeDatabase:
-    return FakeDatabase()
+def database() -> Iterator[FakeDatabase]:
+    made = FakeDatabase()
+    yield made
+    made.close()
 
 
 async def settled(database: FakeDatabase) -> None:
@@ -137,7 +152,7 @@ async def test_a_new_connection_has_everyone_look_again(
         await settled(database)
         with hub.subscribe([work_for("north")]) as subscription:
             database.refuse_next = 2
-            database.arrived.put(ListenerLost("gone"))
+            database.put(ListenerLost("gone"))
             assert await subscription.wait(soon())
     assert database.opened == database.closed == 2
     assert "gone" in caplog.text
@@ -167,23 +182,16 @@ async def test_ends_while_the_database_is_away(database: FakeDatabase) -> None:
 
 
 async def test_a_signal_before_the_start_is_harmless(database: FakeDatabase) -> None:
-    Hub(database.listener).end_waits_from_signal()
-
-
-class Stranger:
-    def __enter__(self) -> Stranger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        pass
-
-    def wait(self, timeout_s: float) -> list[Notice]:
-        return [Notice(round_id=ROUND, hospital_id="nobody", kind="unheard-of")]
-
-
-async def test_notices_that_nobody_waits_for_are_harmless() -> None:
-    async with Hub(Stranger) as hub:
-        await asyncio.sleep(0.02)
+    hub = Hub(database.listener)
+    hub.end_waits_from_signal()
+    async with hub:
         assert hub.waiting == 0
+
+
+async def test_notices_that_nobody_waits_for_are_harmless(database: FakeDatabase) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        database.post("nobody", "unheard-of")
+        with hub.subscribe([work_for("north")]) as subscription:
+            database.post("north", "dispatch")
+            assert await subscription.wait(soon())

@@ -82,4 +82,3 @@ def test_replaces_as_a_whole(tmp_path: Path) -> None:
     assert read(path) == b"new"
     assert mode(path) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["operator.json"]
-

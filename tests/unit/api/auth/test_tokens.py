@@ -118,7 +118,9 @@ def test_refuses(attack: str) -> None:
 
 
 def test_reads_its_own_tokens() -> None:
-    token = TOKENS.issue(subject="hospital:north", scopes=frozenset({"b", "a"}), hospital_id="north")
+    token = TOKENS.issue(
+        subject="hospital:north", scopes=frozenset({"b", "a"}), hospital_id="north"
+    )
     assert TOKENS.verify(token) == Principal("hospital:north", frozenset({"a", "b"}), "north")
     read = jwt.get_unverified_claims(token)
     assert read["iss"] == ISSUER

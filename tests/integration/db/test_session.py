@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.models import Hospital
+from db.queries import hospitals
+from db.session import transaction
+
+pytestmark = pytest.mark.integration
+
+
+def test_rows_stay_readable_after_the_commit(engine: Engine) -> None:
+    with transaction(engine) as session:
+        added = hospitals.add_hospital(session, hospital_id="north", name="North")
+
+    assert (added.id, added.state, added.signing_key) == ("north", "active", None)
+    assert added.created_at.utcoffset() is not None
+
+
+def test_an_exception_takes_everything_back(engine: Engine) -> None:
+    def add_and_change_my_mind() -> None:
+        with transaction(engine) as session:
+            hospitals.add_hospital(session, hospital_id="north", name="North")
+            raise RuntimeError("changed my mind")
+
+    with pytest.raises(RuntimeError, match="changed my mind"):
+        add_and_change_my_mind()
+
+    with transaction(engine) as session:
+        assert session.get(Hospital, "north") is None
+
+
+def test_connections_are_set_up_whatever_the_server_prefers(engine: Engine) -> None:
+    with engine.connect() as connection:
+        for name, value in [("transaction_isolation", "read committed"), ("timezone", "UTC")]:
+            assert connection.execute(text(f"SHOW {name}")).scalar_one() == value

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import httpx
@@ -112,7 +112,7 @@ async def open_services(
         async with (
             httpx.AsyncClient(
                 transport=prefect_transport,
-                auth=_prefect_auth(settings),
+                auth=prefect_auth(settings),
                 timeout=_PREFECT_TIMEOUT,
                 trust_env=False,
             ) as client,
@@ -145,25 +145,25 @@ def ending_waits_at_signals(hub: Hub) -> Iterator[None]:
     """Ends the long polls when the process is told to end.
 
     The server waits for open requests before it ends the app, so that the end of the app comes too
-    late to end them. The server's own handlers run as before.
+    late to end them. The server's own handlers run as before; without any, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous: dict[int, Any] = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    previous = {number: handler for number, handler in handlers.items() if callable(handler)}
 
     def end_waits(number: int, frame: FrameType | None) -> None:
         hub.end_waits_from_signal()
-        if callable(previous[number]):
-            previous[number](number, frame)
+        previous[signal.Signals(number)](number, frame)
 
-    for ending in _ENDING_SIGNALS:
+    for ending in previous:
         signal.signal(ending, end_waits)
     try:
         yield
     finally:
-        for ending in _ENDING_SIGNALS:
-            signal.signal(ending, previous[ending])
+        for ending, handler in previous.items():
+            signal.signal(ending, handler)
 
 
 def _first_start(settings: ApiSettings, engine: Engine, passwords: Passwords) -> SigningKey:
@@ -172,7 +172,8 @@ def _first_start(settings: ApiSettings, engine: Engine, passwords: Passwords) ->
     return signing_key
 
 
-def _prefect_auth(settings: ApiSettings) -> httpx.BasicAuth | None:
+def prefect_auth(settings: ApiSettings) -> httpx.BasicAuth | None:
+    """Returns the credentials that the Prefect server asks for, if it does."""
     if settings.prefect_api_auth_string is None:
         return None
     username, _, password = settings.prefect_api_auth_string.get_secret_value().partition(":")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +69,7 @@ class Subscription:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._woken = False
         self._ended = False
 
     async def wait(self, deadline: float) -> bool:
@@ -79,16 +80,18 @@ class Subscription:
         """
         if self._ended:
             return False
+        timer = asyncio.get_running_loop().call_at(deadline, self._event.set)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._event.wait()
-        except TimeoutError:
-            return False
+            await self._event.wait()
+        finally:
+            timer.cancel()
         self._event.clear()
-        return not self._ended
+        woken, self._woken = self._woken, False
+        return woken and not self._ended
 
     def wake(self) -> None:
         """Has the waiter look again."""
+        self._woken = True
         self._event.set()
 
     def end(self) -> None:
@@ -191,14 +194,16 @@ class Hub:
         """Listens on one connection until it is lost or the hub stops."""
         loop = self._loop
         assert loop is not None  # noqa: S101 - __aenter__ sets it before the thread starts
-        with self._open_listener() as listener:
+        with self._open_listener() as listener, selectors.DefaultSelector() as ready:
+            ready.register(listener, selectors.EVENT_READ)
+            ready.register(self._thread_wakes, selectors.EVENT_READ)
             # Whatever was posted while nobody listened is in the tables: have everyone look.
             loop.call_soon_threadsafe(self._wake_all)
             while not self._stop.is_set():
                 if notices := listener.wait(0):
                     loop.call_soon_threadsafe(self._wake, notices)
                 else:
-                    select.select([listener, self._thread_wakes], [], [])
+                    ready.select()
 
 
 def _topics(notice: Notice) -> tuple[Topic, ...]:

@@ -30,6 +30,7 @@ from deployments.stack import control
 from deployments.stack.state import StackState
 from fl.spec import TrainingRequest
 from privacy.settings import PrivacySettings
+from tasks.apart import run_apart
 
 _POLL_S: Final = 0.5
 _MEMORY_POLL_S: Final = 2.0
@@ -73,7 +74,7 @@ def run_demo(
     folders = {name: directory / "data" / name for name in hospital_ids(hospitals)}
     with ThreadPoolExecutor(1) as pool:
         # Dealing out the rows takes a second or two and can go on while the servers start.
-        dealt = pool.submit(deal_out, directory / "data", hospitals=hospitals, seed=seed)
+        dealt = pool.submit(run_apart, deal_out, directory / "data", hospitals=hospitals, seed=seed)
         with control.attached(settings, hospitals=folders, progress=_show_event(console)) as stack:
             dealt.result()
             with PeakMemory(stack.state) as memory:

@@ -71,7 +71,7 @@ class OperatorClient:
 
     def start_training(self, request: TrainingRequest) -> dict[str, Any]:
         """Starts a training; returns its id, its first round's id and its plan."""
-        body = request.model_dump(mode="json", exclude_none=True)
+        body = request.model_dump(mode="json", exclude_unset=True)
         return self._call("POST", "/training/start", json=body)
 
     def training_status(self, training_id: str) -> dict[str, Any]:

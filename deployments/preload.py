@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Final
 
@@ -20,6 +21,7 @@ _MODULES: Final = (
 )
 
 
+@cache
 def preload() -> None:
     """Imports what the allowed flows need; an import that fails fails here, not in a round."""
     for module in _MODULES:

@@ -12,7 +12,6 @@ rows, which the caller must put under the secure sum.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -24,15 +23,13 @@ from fl.architectures import build, load_weights, weights_of
 from fl.data import Split, Table
 from fl.errors import ModelError
 from fl.evaluation import ScoreHistogram, score_histogram
+from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.training import train_locally
 from fl.weights import Weights
 from privacy.errors import PrivacyError
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan
-
-PUBLIC_WEIGHT: Final = 1
-"""Every hospital's weight in the mean; the number of its patients never leaves it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,8 +45,8 @@ Architecture = Annotated[Logistic | Mlp, Field(discriminator="kind")]
 class Hyperparameters(_Frozen):
     """How a hospital takes its steps; the batch comes from the privacy plan."""
 
-    learning_rate: Positive = 0.5
-    momentum: Momentum = 0.0
+    learning_rate: Positive = 1.0
+    momentum: Momentum = 0.5
 
 
 class ModelSpec(_Frozen):

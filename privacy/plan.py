@@ -58,7 +58,7 @@ class PrivacyRequest(BaseModel):
     epsilon: Epsilon | None = None
     noise_multiplier: NoiseMultiplier | None = None
     delta: Delta = 1e-5
-    clip_norm: ClipNorm = 1.0
+    clip_norm: ClipNorm = 0.5
     sampling_rate: SamplingRate = 0.2
     expected_batch_size: BatchSize = 32
     steps_per_round: Steps | None = None

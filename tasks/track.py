@@ -24,9 +24,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fl.evaluation import RocCurve
-from fl.serving import example_input, export_model, load_predictor
 from fl.spec import ModelSpec
 from fl.weights import Weights
+from tasks.apart import run_apart
+from tasks.models import exported_model
 from tasks.plots import history_figure, roc_figure
 
 # What loading the registered model needs beside this package; pinned as the project pins them.
@@ -104,14 +105,13 @@ def register_model(
         for name, label in (("auc", "AUC"), ("accuracy", "Accuracy"), ("epsilon", "Epsilon")):
             mlflow.log_figure(history_figure(history, name, label), f"plots/{name}.png")
         data = Path(directory) / "model"
-        export_model(data, spec, weights)
-        example = example_input(spec)
+        example, answer = run_apart(exported_model, data, spec, weights)
         logged = mlflow.pyfunc.log_model(
             name="model",
             loader_module="fl.serving",
             data_path=str(data),
             registered_model_name=spec.name,
-            signature=infer_signature(example, load_predictor(data).predict(example)),
+            signature=infer_signature(example, answer),
             pip_requirements=list(_SERVING_REQUIREMENTS),
         )
     return RegisteredModel(spec.name, str(logged.registered_model_version))

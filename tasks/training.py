@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from db.models import Outcome, Training
 from db.queries import audit, models, rounds, trainings
 from db.session import transaction
-from fl.architectures import initial_weights
 from fl.spec import ModelSpec, TrainingRequest
-from fl.weights import encode_weights
 from privacy.accounting import epsilon_by_round
 from privacy.calibration import plan_for, price
 from privacy.plan import PrivacyPlan
+from tasks.apart import run_apart
 from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
+from tasks.models import encoded_initial_weights
 from tasks.track import start_run
 
 
@@ -95,7 +95,7 @@ def prepare_training(
     spec = ModelSpec.model_validate(model.spec)
     if training.weights is None or training.mlflow_run_id is None:
         # The seed only spreads the initial weights; it is public and protects nothing.
-        weights = encode_weights(initial_weights(spec, seed=training_id.int % 2**32))
+        weights = run_apart(encoded_initial_weights, spec, seed=training_id.int % 2**32)
         plan = PrivacyPlan.model_validate(training.plan)
         run_id = start_run(
             training_id=training_id,

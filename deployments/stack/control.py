@@ -94,15 +94,15 @@ def require_running(settings: StackSettings) -> StackState:
 
 
 def memory_mb(state: StackState) -> float:
-    """Returns the memory of the stack's processes in MB: the sum of their proportional set sizes.
+    """Returns the memory of the stack and of this process in MB: the sum of proportional set sizes.
 
     Proportional, because forked processes share pages, and counting those in each would report
     memory that no one uses.
     """
-    total = 0
+    total = int(psutil.Process().memory_full_info().pss)
     for process in _processes(state):
         try:
-            total += process.memory_full_info().pss
+            total += int(process.memory_full_info().pss)
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue  # it ended while we counted
     return total / 1e6

@@ -7,6 +7,7 @@ store, worker and warm process, as it would on its own machine. When one ends, a
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ def main(pairs: list[str]) -> int:
     """Runs the hospitals until one of them ends or this process is told to."""
     stack = StackSettings()
     preload()
+    # Keeps the collector of every hospital's process from writing to, and so copying, shared pages.
+    gc.collect()
+    gc.freeze()
     children = [
         _fork(stack.site(hospital_id, Path(path)))
         for hospital_id, path in (pair.split("=", 1) for pair in pairs)

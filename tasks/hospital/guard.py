@@ -57,10 +57,14 @@ def check_invitation(site: Site, invitation: RoundInvitation, *, now: datetime) 
 def check_data(site: Site, invitation: RoundInvitation) -> Table:
     """Reads the hospital's table and holds it to the model's data contract.
 
+    How many rows break a rule stays in the hospital's own log; columns and rules leave it.
+
     Raises:
-        Refusal: ``data-contract``, naming columns, rules and counts, never a value of a row.
+        Refusal: ``data-contract``, naming columns and rules.
     """
     try:
         return load_table(site.settings.data_path, invitation.model.contract)
     except ContractViolation as violation:
-        raise Refusal("data-contract", str(violation)) from None
+        site.store.log("data-contract", {"violations": str(violation)})
+        named = sorted({f"{v.column}: {v.rule}" if v.column else v.rule for v in violation.violations})
+        raise Refusal("data-contract", "; ".join(named)) from None

@@ -1,6 +1,6 @@
 """A hospital's refusal: a code and a sentence that may leave the hospital.
 
-What a refusal says reaches the coordinator and its database, so it names rules, columns and counts
+What a refusal says reaches the coordinator and its database, so it names rules and columns
 and never quotes data. Whatever else goes wrong inside a hospital leaves it as its class name alone;
 the hospital's own log has the rest.
 """

@@ -25,6 +25,9 @@ from db.errors import (
 from privacy.errors import PlanError
 
 ID = UUID(int=1)
+TOO_FEW = TooFewHospitals(least=3, found=2, round_id=ID)
+CLOSED = RoundClosed(ID, state="failed", reason="north was silent")
+AWAY = OperationalError("SELECT 1", {}, Exception("refused"))
 LOST = DBAPIError("SELECT 1", {}, psycopg2.InterfaceError("gone"), connection_invalidated=True)
 
 
@@ -34,13 +37,13 @@ LOST = DBAPIError("SELECT 1", {}, psycopg2.InterfaceError("gone"), connection_in
         (NotFound("model", "x"), 404, "unknown-model", "model", "exists"),
         (AlreadyExists("hospital", "x"), 409, "already-exists", "hospital", "unique"),
         (Conflict("some-rule", "why"), 409, "conflict", "", "some-rule"),
-        (TooFewHospitals(least=3, found=2, round_id=ID), 409, "too-few-hospitals", "least_cohort", "least"),
-        (RoundClosed(ID, state="failed", reason="north was silent"), 410, "round-closed", None, None),
+        (TOO_FEW, 409, "too-few-hospitals", "least_cohort", "least"),
+        (CLOSED, 410, "round-closed", None, None),
         (BlobMissing("ab"), 404, "unknown-blob", None, None),
         (PlanError("epsilon 0.01: impossible"), 422, "privacy-plan", "privacy", "plan"),
         (PrefectUnavailable("away"), 503, "prefect-unavailable", None, None),
         (PrefectRefused("no"), 503, "prefect-refused", None, None),
-        (OperationalError("SELECT 1", {}, Exception("refused")), 503, "database-unavailable", None, None),
+        (AWAY, 503, "database-unavailable", None, None),
         (LOST, 503, "database-unavailable", None, None),
         (PoolTimeout("pool"), 503, "database-unavailable", None, None),
         (HTTPException(405), 405, "method-not-allowed", None, None),
@@ -63,10 +66,7 @@ def test_every_error_has_its_problem(
 
 
 def test_a_closed_round_says_why() -> None:
-    assert (
-        "north was silent"
-        in as_problem(RoundClosed(ID, state="failed", reason="north was silent")).detail
-    )
+    assert "north was silent" in as_problem(CLOSED).detail
 
 
 class Body(BaseModel):

@@ -40,7 +40,12 @@ lock:
 	rm -rf .venv-lock
 
 $(INSTALLED): requirements.txt pyproject.toml
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } || { \
+	  echo "make: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu:" \
+	       "apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "make: fedmed needs Python 3.11, $(PYTHON) is another; name one with PYTHON=" >&2; \
+	  rm -rf $(VENV); exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@

@@ -21,6 +21,7 @@ import anyio
 import httpx
 from anyio import to_thread
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from sqlalchemy.engine import Engine
 
 from api.auth.bootstrap import ensure_operator, load_signing_key
@@ -77,7 +78,8 @@ def create_app(
             with ending_waits_at_signals(services.hub):
                 yield
 
-    app = FastAPI(
+    # The documentation pages come with the package: a coordinator may have no way to a CDN.
+    app = FastAPIOffline(
         title="fedmed",
         summary="Hospitals train diagnostic models together; no patient row leaves a hospital.",
         version="0.1.0",

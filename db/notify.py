@@ -114,12 +114,14 @@ class Listener:
         """
         connection = self._open_connection()
         deadline = time.monotonic() + timeout_s
+        poll = select.poll()  # not select.select, which takes no descriptor above 1023
+        poll.register(connection, select.POLLIN)
         # The socket may become readable without a notice: a stranger's, or the server's farewell.
         while not (arrived := self._arrived(connection)):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            select.select([connection], [], [], left)
+            poll.poll(left * 1000)
         return arrived
 
     def _open_connection(self) -> psycopg2.extensions.connection:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -151,6 +152,8 @@ def _show_addresses(settings: StackSettings) -> None:
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line and exit code 2."""
+    # Into the environment, so that every process of the stack reads the same; what is set wins.
+    load_dotenv(".env")
     try:
         app()
     except ValidationError as error:

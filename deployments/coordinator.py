@@ -1,7 +1,7 @@
 """The coordinator's worker: registers the deployments, then runs their flows.
 
-``python -m deployments.coordinator``. The pool is Prefect's own ``process`` type; another worker on
-it, started by ``prefect worker start --pool coordinator``, shares the work.
+``python -m deployments.coordinator [--after-stop]``. The pool is Prefect's own ``process`` type;
+another worker on it, started by ``prefect worker start --pool coordinator``, shares the work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ async def run() -> None:
     """Registers the deployments and works on the coordinator's pool until it is ended."""
     # In a process of its own: the flows it imports would stay in this one's memory.
     await anyio.run_process(
-        [sys.executable, "-m", "deployments.register"], stdout=None, stderr=None
+        [sys.executable, "-m", "deployments.register", *sys.argv[1:]], stdout=None, stderr=None
     )
     await ProcessWorker(work_pool_name=COORDINATOR_POOL, name="coordinator").start()
 

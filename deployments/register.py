@@ -1,13 +1,16 @@
 """Registers the deployments that ``prefect.yaml`` declares, and the pool they run on.
 
-``python -m deployments.register``. It imports the flows for the schemas of their parameters, so it
-is a process of its own that ends when it is done.
+``python -m deployments.register [--after-stop]``. It imports the flows for the schemas of their
+parameters, so it is a process of its own that ends when it is done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +27,11 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict
 
+from db.session import connect
+from db.settings import DatabaseSettings
+from deployments.stack.recover import cancel_interrupted_runs, end_interrupted_trainings
+
+AFTER_STOP: Final = "--after-stop"
 COORDINATOR_POOL: Final = "coordinator"
 DEPLOYMENTS_FILE: Final = Path(__file__).parent.parent / "prefect.yaml"
 
@@ -135,14 +143,21 @@ async def await_server(client: PrefectClient) -> None:
     )(ask)
 
 
-async def main() -> None:
-    """Waits for the Prefect server and registers everything."""
+async def main(*, after_stop: bool) -> None:
+    """Waits for the Prefect server and registers everything.
+
+    Args:
+        after_stop: no flow is alive: first ends what an earlier stack left half done.
+    """
     async with get_client() as client:
         await await_server(client)
+        if after_stop:
+            end_interrupted_trainings(connect(DatabaseSettings()), now=datetime.now(UTC))
+            await cancel_interrupted_runs(client)
         await ensure_pool(client)
         for declared in declared_deployments():
             await register(client, declared)
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(partial(main, after_stop=AFTER_STOP in sys.argv[1:]))

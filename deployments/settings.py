@@ -1,6 +1,6 @@
 """Where the local stack lives and listens.
 
-settings = StackSettings()          # reads FEDMED_* from the environment and .env
+settings = StackSettings()          # reads FEDMED_*; the command line adds those of .env
 settings.home                       # one state directory, .fedmed by default
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.hospital.site import SiteSettings
+from tasks.hospital.site import AbsolutePath, SiteSettings
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 LOOPBACK: Final = "127.0.0.1"
@@ -28,20 +28,20 @@ class StackSettings(BaseSettings):
         api_port: port of the project's API.
         database_url: a PostgreSQL server to use instead of the embedded one.
         artifacts: fsspec URL under which weights and round messages are kept.
+        secrets_path: directory of the coordinator's secrets, ``secrets`` below home unless set.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FEDMED_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="FEDMED_", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
-    home: Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())] = Path(
-        ".fedmed"
-    )
+    home: AbsolutePath = Path(".fedmed")
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
     api_port: Port = 8000
     database_url: str | None = None
     artifacts: str | None = None
+    secrets_path: AbsolutePath | None = Field(default=None, validation_alias="FEDMED_SECRETS")
 
     @property
     def ports(self) -> dict[str, int]:
@@ -80,7 +80,7 @@ class StackSettings(BaseSettings):
     @property
     def secrets(self) -> Path:
         """Directory of the coordinator's secrets, mode 0700."""
-        return self.home / "secrets"
+        return self.secrets_path or self.home / "secrets"
 
     @property
     def logs(self) -> Path:

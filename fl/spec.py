@@ -103,6 +103,8 @@ class TrainingRequest(_Frozen):
         privacy: the epsilon to stay under, or the noise, and the public sampling constants.
         least_cohort: fewest hospitals with which a round may run; never below three.
         round_deadline_s: seconds after which a silent hospital ends the round.
+        pace: ``at-once`` runs all rounds one after the other; ``scheduled`` leaves them to the
+            runs of the deployment ``federated-round``, one round each.
     """
 
     model: ModelName
@@ -111,3 +113,4 @@ class TrainingRequest(_Frozen):
     privacy: PrivacyRequest = PrivacyRequest()
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT, le=256)] = LEAST_COHORT
     round_deadline_s: Annotated[float, Field(ge=5, le=86_400)] = 120.0
+    pace: Literal["at-once", "scheduled"] = "at-once"

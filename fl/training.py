@@ -213,6 +213,8 @@ def _per_record_gradients(module: nn.Module) -> Iterator[nn.Module]:
         wrapped.to_standard_module()
         for parameter in module.parameters():
             parameter.grad = None
+            if hasattr(parameter, "summed_grad"):
+                del parameter.summed_grad  # the last sum without its noise
 
 
 def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> None:

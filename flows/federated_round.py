@@ -7,6 +7,7 @@ registers the model.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from uuid import UUID
@@ -31,9 +32,13 @@ from tasks.training import (
     close_training,
     epsilon_spent,
     history,
+    next_scheduled_training,
     prepare_training,
     progress,
 )
+
+# Flower logs every round at INFO; the flow's own log says the same in one line.
+logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,18 @@ class RoundResult:
     aggregated: Aggregated | None
 
 
-@flow(name="federated-round", flow_run_name="round-of-{training_id}", persist_result=False)
-def federated_round(training_id: UUID) -> State[None]:
+@flow(name="federated-round", persist_result=False)
+def federated_round(training_id: UUID | None = None) -> State[None]:
     """Runs the next round of a training; after the last one, closes the training.
 
-    Ends as Failed, with the reason, when the round cannot complete.
+    Without ``training_id`` it takes the scheduled training that has waited longest, so that a
+    schedule needs no parameters. Ends as Failed, with the reason, when the round cannot complete.
     """
     coordinator = Coordinator.from_environment()
-    training = prepare_training(coordinator, training_id, flow_run_id=runtime.flow_run.id)
+    training_id = training_id or next_scheduled_training(coordinator)
+    if training_id is None:
+        return Completed(message="no scheduled training waits for a round")
+    training = prepare_training(coordinator, training_id)
     try:
         if training.state in ("completed", "failed"):
             return Completed(message=f"training {training_id} has ended: {training.state}")

@@ -166,6 +166,6 @@ def _spreads(mechanism: Mechanism) -> Iterator[float]:
             yield sampling_rate / noise_multiplier
         case Repeated(part, _):
             yield from _spreads(part)
-        case Composed(parts):
-            for part in parts:
+        case _:  # Composed: _event_of has refused all others
+            for part in mechanism.parts:
                 yield from _spreads(part)

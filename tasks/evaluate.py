@@ -17,7 +17,7 @@ class RoundEvaluation:
     """What a round measured on all hospitals' held-out rows together."""
 
     figures: Evaluation
-    roc: RocCurve
+    roc: RocCurve | None
 
     def metrics(self) -> dict[str, float]:
         """Returns the figures that are defined, by name, for MLflow and the database."""
@@ -32,6 +32,10 @@ class RoundEvaluation:
 
 @task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
 def evaluate(gathered: GatheredSum) -> RoundEvaluation:
-    """Computes AUC, accuracy, sensitivity and specificity from the summed score histograms."""
+    """Computes AUC, accuracy, sensitivity and specificity from the summed score histograms.
+
+    Without held-out rows of both classes there is no ROC curve and no AUC.
+    """
     histogram = ScoreHistogram.from_counts(gathered.counts)
-    return RoundEvaluation(evaluate_histogram(histogram), roc_curve(histogram))
+    figures = evaluate_histogram(histogram)
+    return RoundEvaluation(figures, None if figures.auc is None else roc_curve(histogram))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ from fl.messages import (
 from fl.secure_round import identities, sum_parameters
 from fl.weights import layout
 from privacy.errors import ProtocolError
+from privacy.secagg.messages import Enrolment, Reveal, Upload
 from privacy.secagg.secure_sum import SecureSum
 from tasks.cohort import OpenedRound
 from tasks.coordinator import Coordinator
@@ -40,6 +41,7 @@ from tasks.errors import HospitalRefused, HospitalSilent, SumRefused
 _LISTEN_S: Final = 5.0
 
 Clock = Callable[[], float]
+M = TypeVar("M", Enrolment, Upload, Reveal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,24 @@ def gather_masked_updates(
         try:
             cohort = secure_sum.begin(
                 invitation.number,
-                enrolments=[decode_enrolment(body) for body in mailbox.collect("enrolment")],
+                enrolments=[
+                    mailbox.signed_by(sender, decode_enrolment(body))
+                    for sender, body in mailbox.collect("enrolment")
+                ],
                 model_hash=bytes.fromhex(invitation.weights),
             )
             mailbox.post("cohort", {i: encode_cohort(view) for i, view in cohort.items()})
-            for body in mailbox.collect("upload"):
-                secure_sum.add(decode_upload(body, parameters=parameters))
+            for sender, body in mailbox.collect("upload"):
+                upload = decode_upload(body, parameters=parameters)
+                secure_sum.add(mailbox.signed_by(sender, upload))
             survivors = secure_sum.close()
             mailbox.post("survivors", {i: encode_survivors(v) for i, v in survivors.items()})
-            result = secure_sum.finish([decode_reveal(body) for body in mailbox.collect("reveal")])
+            result = secure_sum.finish(
+                [
+                    mailbox.signed_by(sender, decode_reveal(body))
+                    for sender, body in mailbox.collect("reveal")
+                ]
+            )
         except (ProtocolError, WireError) as error:
             raise SumRefused(f"{type(error).__name__}: {error}") from error
         mailbox.delete_bodies()
@@ -113,15 +124,15 @@ class _Mailbox:
         self._clock = clock
         self._digests: set[str] = set()
 
-    def collect(self, kind: HospitalMessage) -> Iterator[bytes]:
-        """Yields each hospital's message of a kind as it arrives, until all have sent theirs."""
+    def collect(self, kind: HospitalMessage) -> Iterator[tuple[str, bytes]]:
+        """Yields each hospital and its message as it comes, until all have sent one of the kind."""
         awaited = set(self._opened.hospital_ids)
         while awaited:
             arrived = [(h, d) for h, d in self._arrived(kind).items() if h in awaited]
             for hospital_id, digest in arrived:
                 awaited.discard(hospital_id)
                 self._digests.add(digest)
-                yield self._coordinator.blobs.get(digest)
+                yield hospital_id, self._coordinator.blobs.get(digest)
             if not awaited:
                 return
             self._raise_refusal()
@@ -133,6 +144,16 @@ class _Mailbox:
                 )
             if not arrived:
                 self._listener.wait(min(left, _LISTEN_S))
+
+    def signed_by(self, hospital_id: str, message: M) -> M:
+        """Returns the message if it speaks for the hospital that posted it.
+
+        Raises:
+            SumRefused: it names another index, so the blame would fall on another hospital.
+        """
+        if self._opened.hospital_at(message.index) != hospital_id:
+            raise SumRefused(f"{hospital_id} posted a message in the name of {message.index}")
+        return message
 
     def post(self, kind: MessageKind, bodies: dict[int, bytes]) -> None:
         """Posts a message to each hospital, by index, in one transaction."""

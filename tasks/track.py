@@ -92,7 +92,7 @@ def register_model(
     spec: ModelSpec,
     weights: Weights,
     *,
-    roc: RocCurve,
+    roc: RocCurve | None,
     history: Sequence[Mapping[str, float]],
 ) -> RegisteredModel:
     """Logs the plots and the model, registers it under its name, and ends the MLflow run.
@@ -101,7 +101,8 @@ def register_model(
     installed package, and no pickle is written.
     """
     with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as directory:
-        mlflow.log_figure(roc_figure(roc), "plots/roc.png")
+        if roc is not None:
+            mlflow.log_figure(roc_figure(roc), "plots/roc.png")
         for name, label in (("auc", "AUC"), ("accuracy", "Accuracy"), ("epsilon", "Epsilon")):
             mlflow.log_figure(history_figure(history, name, label), f"plots/{name}.png")
         data = Path(directory) / "model"

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
 
+import tenacity
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from sqlalchemy.orm import Session
 
-from db.models import Outcome, Training
+from db.errors import NotFound
+from db.models import Model, Outcome, Training
 from db.queries import audit, models, rounds, trainings
 from db.session import transaction
 from fl.spec import ModelSpec, TrainingRequest
@@ -84,14 +86,31 @@ def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID
         return training.id
 
 
-@task(name="prepare_training", cache_policy=NO_CACHE, persist_result=False)
-def prepare_training(
-    coordinator: Coordinator, training_id: UUID, *, flow_run_id: str | None
-) -> TrainingProgress:
-    """Gives the training its initial weights and its MLflow run; does nothing the second time."""
+# The API schedules the flow run a moment before it commits the training.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(NotFound),
+    wait=tenacity.wait_fixed(0.2),
+    stop=tenacity.stop_after_delay(5),
+    reraise=True,
+)
+def _written_training(coordinator: Coordinator, training_id: UUID) -> tuple[Training, Model]:
     with transaction(coordinator.engine) as session:
         training = trainings.get_training(session, training_id)
-        model = models.get_model(session, id=training.model_id)
+        return training, models.get_model(session, id=training.model_id)
+
+
+@task(name="prepare_training", cache_policy=NO_CACHE, persist_result=False)
+def prepare_training(
+    coordinator: Coordinator, training_id: UUID, *, flow_run_id: str | None = None
+) -> TrainingProgress:
+    """Gives the training its initial weights and its MLflow run; does nothing the second time.
+
+    Args:
+        coordinator: what it works on.
+        training_id: the training.
+        flow_run_id: the run that drives all its rounds; None when each round is a run of its own.
+    """
+    training, model = _written_training(coordinator, training_id)
     spec = ModelSpec.model_validate(model.spec)
     if training.weights is None or training.mlflow_run_id is None:
         # The seed only spreads the initial weights; it is public and protects nothing.
@@ -143,6 +162,20 @@ def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
         weights=training.weights or "",
         mlflow_run_id=training.mlflow_run_id or "",
     )
+
+
+def next_scheduled_training(coordinator: Coordinator) -> UUID | None:
+    """Returns the oldest training that runs by schedule and has not ended, if there is one.
+
+    Such a training has no flow run of its own.
+    """
+    with transaction(coordinator.engine) as session:
+        waiting = [
+            training
+            for training in trainings.list_trainings(session)
+            if training.state in ("pending", "running") and training.flow_run_id is None
+        ]
+    return waiting[-1].id if waiting else None
 
 
 def epsilon_spent(coordinator: Coordinator, plan: PrivacyPlan, training_id: UUID) -> float:

@@ -34,7 +34,10 @@ def start_training(
     services: ServicesDep,
     caller: Annotated[Principal, may(TRAINING_START)],
 ) -> TrainingStarted:
-    """Prices the privacy plan, writes the training and schedules its flow run."""
+    """Prices the privacy plan, writes the training and schedules its flow run.
+
+    With ``pace`` ``scheduled`` no run is made: each run of ``federated-round`` takes a round.
+    """
     # What is cheap to refuse is refused before the plan is computed, outside of the transaction
     # that writes: computing takes a second or more.
     with transaction(services.engine) as session:
@@ -55,9 +58,10 @@ def start_training(
             requested_by=caller.subject,
         )
         (first,) = rounds.list_rounds(session, training.id)
-        # Before the commit: when Prefect refuses, nothing stays written.
-        flow_run_id = from_thread.run(_create_run, services, training.id)
-        trainings.set_training_runs(session, training_id=training.id, flow_run_id=str(flow_run_id))
+        if body.pace == "at-once":
+            # Before the commit: when Prefect refuses, nothing stays written.
+            run_id = from_thread.run(_create_run, services, training.id)
+            trainings.set_training_runs(session, training_id=training.id, flow_run_id=str(run_id))
         audit.append_event(
             session,
             actor=caller.subject,
@@ -67,6 +71,7 @@ def start_training(
                 "model": model.name,
                 "spec_version": model.version,
                 "rounds": body.rounds,
+                "pace": body.pace,
                 "plan": plan.model_dump(mode="json"),
                 "epsilon": epsilon,
             },

@@ -28,6 +28,8 @@ ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # Arrow's allocator, which pandas brings, would start a thread at import.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
 
@@ -98,7 +100,7 @@ def services(
         ),
         Service(
             name="coordinator",
-            command=_python("deployments.coordinator"),
+            command=(*_python("deployments.coordinator"), "--after-stop"),
             environment=shared,
             # It has no port; it is ready to work once its deployments are registered.
             health_url=f"{settings.prefect_api_url}/deployments/name/federated-round/federated-round",

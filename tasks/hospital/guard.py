@@ -66,5 +66,7 @@ def check_data(site: Site, invitation: RoundInvitation) -> Table:
         return load_table(site.settings.data_path, invitation.model.contract)
     except ContractViolation as violation:
         site.store.log("data-contract", {"violations": str(violation)})
-        named = sorted({f"{v.column}: {v.rule}" if v.column else v.rule for v in violation.violations})
+        named = sorted(
+            {f"{v.column}: {v.rule}" if v.column else v.rule for v in violation.violations}
+        )
         raise Refusal("data-contract", "; ".join(named)) from None

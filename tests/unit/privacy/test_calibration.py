@@ -14,7 +14,7 @@ from privacy.mechanisms import mechanism_of
 from privacy.plan import PrivacyRequest
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     epsilon=st.floats(0.5, 10),
     rate=st.sampled_from([0.01, 0.1, 0.2, 0.5, 1.0]),
@@ -47,6 +47,12 @@ def test_a_round_is_one_pass_over_the_data_unless_said_otherwise(rate: float, st
     assert plan_for(request, rounds=2).steps_per_round == steps
     longer = request.model_copy(update={"steps_per_round": 7})
     assert plan_for(longer, rounds=2).steps_per_round == 7
+
+
+@pytest.mark.parametrize("rate", [0.01, 1.0])
+def test_the_noise_never_falls_below_the_least_a_plan_may_have(rate: float) -> None:
+    request = PrivacyRequest(epsilon=20, sampling_rate=rate, steps_per_round=1)
+    assert plan_for(request, rounds=1).noise_multiplier == 0.3
 
 
 def test_epsilon_is_eight_when_nothing_is_said() -> None:

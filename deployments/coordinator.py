@@ -17,9 +17,14 @@ from deployments.register import COORDINATOR_POOL
 async def run() -> None:
     """Registers the deployments and works on the coordinator's pool until it is ended."""
     # In a process of its own: the flows it imports would stay in this one's memory.
-    await anyio.run_process(
-        [sys.executable, "-m", "deployments.register", *sys.argv[1:]], stdout=None, stderr=None
+    registered = await anyio.run_process(
+        [sys.executable, "-m", "deployments.register", *sys.argv[1:]],
+        stdout=None,
+        stderr=None,
+        check=False,
     )
+    if registered.returncode != 0:
+        sys.exit(registered.returncode)  # it has said why
     await ProcessWorker(work_pool_name=COORDINATOR_POOL, name="coordinator").start()
 
 

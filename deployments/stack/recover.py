@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 from sqlalchemy import Engine
 
@@ -63,6 +64,8 @@ async def cancel_interrupted_runs(client: PrefectClient) -> None:
     in_flight = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(_IN_FLIGHT)))
     )
-    while flow_runs := await client.read_flow_runs(flow_run_filter=in_flight, limit=200):
+    while flow_runs := await client.read_flow_runs(
+        flow_run_filter=in_flight, sort=FlowRunSort.ID_DESC, limit=200
+    ):
         for flow_run in flow_runs:
             await client.set_flow_run_state(flow_run.id, Cancelled(message=REASON), force=True)

@@ -4,6 +4,7 @@
     await prefect.ensure_hospital_pool("hospital-1")
     run_id = await prefect.create_flow_run(
         deployment="federated-training/federated-training",
+        name="breast-cancer-1a2b3c4d",
         parameters={"training_id": str(training.id)},
         idempotency_key=str(training.id),
     )
@@ -80,9 +81,11 @@ class PrefectApi:
         )
 
     async def create_flow_run(
-        self, *, deployment: str, parameters: Mapping[str, Any], idempotency_key: str
+        self, *, deployment: str, name: str, parameters: Mapping[str, Any], idempotency_key: str
     ) -> UUID:
         """Schedules a run of a deployment, ``flow/deployment``, and returns the run's id.
+
+        ``name`` is what people see in the Prefect UI.
 
         Raises:
             PrefectUnavailable: the server cannot be reached, or failed.
@@ -92,7 +95,7 @@ class PrefectApi:
         run = await self._call(
             "POST",
             f"/deployments/{found['id']}/create_flow_run",
-            {"parameters": dict(parameters), "idempotency_key": idempotency_key},
+            {"name": name, "parameters": dict(parameters), "idempotency_key": idempotency_key},
         )
         return UUID(run["id"])
 

@@ -121,7 +121,7 @@ def start_embedded(directory: Path, *, durable: bool = True) -> EmbeddedServer:
     directory = directory.expanduser().resolve()
     if directory.exists() and not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise ServerFailed(directory, f"belongs to {_owner(directory)}; run as that user")
-    if (running := _running_server(directory)) is not None:
+    if (running := running_embedded(directory)) is not None:
         return running
     admit_system_user(directory)
     if not (directory / "PG_VERSION").exists():
@@ -138,7 +138,7 @@ def start_embedded(directory: Path, *, durable: bool = True) -> EmbeddedServer:
     # pg_ctl hands its options to a shell.
     options = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
     _pg_ctl(directory, "start", "-l", str(directory / "log"), "-o", options)
-    started = _running_server(directory)
+    started = running_embedded(directory)
     if started is None:
         raise ServerFailed(directory, f"ended right after its start\n{_end_of_log(directory)}")
     return started
@@ -166,8 +166,8 @@ def ensure_databases(
             connection.execute(text(f"ALTER DATABASE {quote(name)} SET synchronous_commit = off"))
 
 
-def _running_server(directory: Path) -> EmbeddedServer | None:
-    """Returns the server of this data directory, None when its recorded process is not one."""
+def running_embedded(directory: Path) -> EmbeddedServer | None:
+    """Returns the server that runs in a data directory, None when there is none."""
     try:
         lines = (directory / "postmaster.pid").read_text().splitlines()
     except (FileNotFoundError, NotADirectoryError):

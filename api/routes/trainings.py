@@ -60,7 +60,7 @@ def start_training(
         (first,) = rounds.list_rounds(session, training.id)
         if body.pace == "at-once":
             # Before the commit: when Prefect refuses, nothing stays written.
-            run_id = from_thread.run(_create_run, services, training.id)
+            run_id = from_thread.run(_create_run, services, training.id, model.name)
             trainings.set_training_runs(session, training_id=training.id, flow_run_id=str(run_id))
         audit.append_event(
             session,
@@ -150,9 +150,10 @@ def _priced_plan(request: PrivacyRequest, body: TrainingRequest) -> tuple[Privac
     return plan, price(plan).epsilon_pld
 
 
-async def _create_run(services: ServicesDep, training_id: UUID) -> UUID:
+async def _create_run(services: ServicesDep, training_id: UUID, model: str) -> UUID:
     return await services.prefect.create_flow_run(
         deployment=TRAINING_DEPLOYMENT,
+        name=f"{model}-{str(training_id)[:8]}",
         parameters={"training_id": str(training_id)},
         idempotency_key=str(training_id),
     )

@@ -128,6 +128,12 @@ def figures(demos: list[DemoReport], floors: list[FloorRun]) -> list[Figure]:
             better="lower",
         ),
         figure(
+            "median from one round's opening to the next",
+            [demo.round_period_s for demo in demos],
+            unit="s",
+            better="lower",
+        ),
+        figure(
             "median round of the floor, one plain process",
             [statistics.median(floor.round_s[1:]) for floor in floors],
             unit="s",

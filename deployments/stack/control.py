@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import psutil
 
+from db.embedded import running_embedded
 from deployments.errors import OperatorError, ServiceFailed, StackNotRunning
 from deployments.settings import StackSettings
 from deployments.stack.state import StackState, read_state
@@ -51,10 +52,10 @@ def attached(
         yield _await_ready(settings, process, progress)
     except OperatorError as error:
         # Often the symptom of a server that has ended, which the supervisor can name.
-        _end(process)
+        _end(process, settings)
         raise _reported_failure(process) or error from None
     finally:
-        _end(process)
+        _end(process, settings)
 
 
 def detached(
@@ -139,11 +140,14 @@ def _spawn(
         )
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], settings: StackSettings) -> None:
     """Closes the lifeline, as the end of this process would, and waits for the supervisor."""
     if process.stdin is not None:
         process.stdin.close()
-    process.wait(_STOP_DEADLINE_S)
+    killed = process.wait(_STOP_DEADLINE_S) < 0
+    # Its servers end with it, PostgreSQL alone is no child of it.
+    if killed and (postgres := running_embedded(settings.home / "postgres")) is not None:
+        postgres.stop()
 
 
 def _reported_failure(process: subprocess.Popen[str]) -> ServiceFailed | None:

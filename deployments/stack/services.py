@@ -101,7 +101,8 @@ def services(
         Service(
             name="coordinator",
             command=(*_python("deployments.coordinator"), "--after-stop"),
-            environment=shared,
+            # A worker of Prefect asks for runs in an interval: this long a training waits to begin.
+            environment={**shared, "PREFECT_WORKER_QUERY_SECONDS": "1"},
             # It has no port; it is ready to work once its deployments are registered.
             health_url=f"{settings.prefect_api_url}/deployments/name/federated-round/federated-round",
         ),

@@ -122,7 +122,10 @@ def prefect(prefect_url: str, server: httpx.AsyncClient) -> PrefectApi:
 
 async def run(prefect: PrefectApi, hospital_id: str, key: str, **parameters: Any) -> UUID:
     return await prefect.create_flow_run(
-        deployment=f"hospital-round/{hospital_id}", parameters=parameters, idempotency_key=key
+        deployment=f"hospital-round/{hospital_id}",
+        name=key,
+        parameters=parameters,
+        idempotency_key=key,
     )
 
 

@@ -57,6 +57,14 @@ async def test_starts_a_training(ready: Any) -> None:
     assert listed["training_id"] == started["training_id"]
 
 
+async def test_a_scheduled_training_waits_for_the_runs_of_a_schedule(ready: Any) -> None:
+    answer = await ready.start_training(rounds=3, pace="scheduled")
+    assert answer.status_code == 202, answer.text
+    assert ready.prefect.runs == {}
+    status = await ready.get(answer.json()["status_url"], "training:read")
+    assert (status["state"], status["flow_run_id"]) == ("pending", None)
+
+
 async def test_a_request_that_leaves_privacy_out_gets_the_settings(ready: Any) -> None:
     services = ready.services
     settings = services.settings.model_copy(

@@ -86,10 +86,13 @@ async def test_creates_a_run_of_the_named_deployment() -> None:
         return httpx.Response(201, json={"id": run_id})
 
     created = await prefect(answer).create_flow_run(
-        deployment="federated-training/nightly", parameters={"a": 1}, idempotency_key="once"
+        deployment="federated-training/nightly",
+        name="breast-cancer-1",
+        parameters={"a": 1},
+        idempotency_key="once",
     )
     assert created == UUID(run_id)
-    assert seen == [{"parameters": {"a": 1}, "idempotency_key": "once"}]
+    assert seen == [{"name": "breast-cancer-1", "parameters": {"a": 1}, "idempotency_key": "once"}]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ async def test_what_prefect_does_wrong_is_named(
 ) -> None:
     api = prefect(lambda *_: response)
     with pytest.raises(error, match=says) as raised:
-        await api.create_flow_run(deployment="a/b", parameters={}, idempotency_key="k")
+        await api.create_flow_run(deployment="a/b", name="n", parameters={}, idempotency_key="k")
     assert len(str(raised.value)) < 500
 
 

@@ -201,7 +201,7 @@ def rounds_table(training: Mapping[str, Any]) -> Table:
 def _rows(training: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rounds, each with the AUC of the weights it made: the next round measures those."""
     rounds = [r for r in training["rounds"] if r["state"] != "pending"]
-    following = [*rounds[1:], None]
+    following = [*rounds, None][1:]
     return [
         {**r, "auc": ((after or {}).get("metrics") or {}).get("auc")}
         for r, after in zip(rounds, following, strict=True)

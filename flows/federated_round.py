@@ -140,6 +140,15 @@ def record(
     leave_artifacts(coordinator, opened, outcome, run_url=mlflow_run_url(opened.mlflow_run_id))
 
 
+def describe(training: TrainingProgress, evaluation: RoundEvaluation, *, epsilon: float) -> str:
+    """Returns what the model registry says of a trained model."""
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in evaluation.metrics().items())
+    return (
+        f"{training.completed} rounds; on all hospitals' held-out rows {figures}; "
+        f"epsilon {epsilon:.2f} at delta {training.plan.delta:g}; training {training.training_id}"
+    )
+
+
 def close(coordinator: Coordinator, training: TrainingProgress) -> None:
     """Evaluates the final weights, registers the model and ends the training.
 
@@ -147,10 +156,12 @@ def close(coordinator: Coordinator, training: TrainingProgress) -> None:
         RoundFailed: the closing evaluation failed; the training stays open for another try.
     """
     result = run_round(coordinator, training, kind="evaluation")
+    epsilon = epsilon_spent(coordinator, training.plan, training.training_id)
     registered = register_model(
         training.mlflow_run_id,
         training.spec,
         decode_weights(coordinator.blobs.get(training.weights)),
+        description=describe(training, result.evaluation, epsilon=epsilon),
         roc=result.evaluation.roc,
         history=history(coordinator, training.training_id),
     )

@@ -92,13 +92,15 @@ def register_model(
     spec: ModelSpec,
     weights: Weights,
     *,
+    description: str,
     roc: RocCurve | None,
     history: Sequence[Mapping[str, float]],
 ) -> RegisteredModel:
     """Logs the plots and the model, registers it under its name, and ends the MLflow run.
 
-    The artifact holds the specification and the weights as safetensors; the code comes from the
-    installed package, and no pickle is written.
+    ``description`` is what the registry shows of the version. The artifact holds the specification
+    and the weights as safetensors; the code comes from the installed package, and no pickle is
+    written.
     """
     with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as directory:
         if roc is not None:
@@ -115,7 +117,9 @@ def register_model(
             signature=infer_signature(example, answer),
             pip_requirements=list(_SERVING_REQUIREMENTS),
         )
-    return RegisteredModel(spec.name, str(logged.registered_model_version))
+    registered = RegisteredModel(spec.name, str(logged.registered_model_version))
+    MlflowClient().update_model_version(registered.name, registered.version, description)
+    return registered
 
 
 def end_run(run_id: str, *, failed: bool) -> None:

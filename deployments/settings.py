@@ -87,6 +87,11 @@ class StackSettings(BaseSettings):
         """Directory of the servers' logs."""
         return self.home / "logs"
 
+    @property
+    def temporary(self) -> Path:
+        """Directory of the servers' temporary files."""
+        return self.home / "tmp"
+
     def site(self, hospital_id: str, data_path: Path) -> SiteSettings:
         """The settings of a hospital that runs on this machine, below the same directory."""
         return SiteSettings(

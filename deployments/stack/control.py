@@ -47,15 +47,15 @@ def attached(
     Raises:
         ServiceFailed: a server did not start; its text names it and shows the end of its log.
     """
-    process = _spawn(settings, hospitals=hospitals, lifeline=True)
-    try:
-        yield _await_ready(settings, process, progress)
-    except OperatorError as error:
-        # Often the symptom of a server that has ended, which the supervisor can name.
-        _end(process, settings)
-        raise _reported_failure(process) or error from None
-    finally:
-        _end(process, settings)
+    with _spawn(settings, hospitals=hospitals, lifeline=True) as process:
+        try:
+            yield _await_ready(settings, process, progress)
+        except OperatorError as error:
+            # Often the symptom of a server that has ended, which the supervisor can name.
+            _end(process, settings)
+            raise _reported_failure(process) or error from None
+        finally:
+            _end(process, settings)
 
 
 def detached(

@@ -66,6 +66,8 @@ def client_environment(settings: StackSettings, databases: Databases) -> dict[st
         **ONE_THREAD,
         **LEAN_CLIENT,
         "FEDMED_HOME": str(settings.home),
+        # Prefect's runner keeps a folder of a fixed name there; of another user's it has no use.
+        "TMPDIR": str(settings.temporary),
         "FEDMED_DATABASE_URL": databases.fedmed,
         "FEDMED_ARTIFACTS": settings.artifacts_url,
         "FEDMED_SECRETS": str(settings.secrets),

@@ -75,6 +75,8 @@ class Supervisor:
         """
         try:
             self._write_state("starting")
+            for directory in (self._settings.logs, self._settings.temporary):
+                directory.mkdir(parents=True, exist_ok=True)
             databases = self._databases()
             stack = services(self._settings, databases, hospitals=self._hospitals)
             for service in stack:
@@ -118,7 +120,6 @@ class Supervisor:
                 operator.add_hospital(self._settings.site(hospital_id, data_path))
 
     def _start(self, service: Service) -> None:
-        self._settings.logs.mkdir(parents=True, exist_ok=True)
         with self._log(service.name).open("ab") as log:
             self._processes[service.name] = subprocess.Popen(  # noqa: S603 - our own argument vector
                 service.command,

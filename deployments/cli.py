@@ -74,7 +74,8 @@ def status() -> None:
 @app.command()
 def demo(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds to train.")] = 10,
-    hospitals: Annotated[int, typer.Option(min=1, max=20, help="Hospitals to run.")] = 3,
+    # Two would each know the other's update from the sum.
+    hospitals: Annotated[int, typer.Option(min=3, max=20, help="Hospitals to run.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the deal of rows to hospitals.")] = 0,
 ) -> None:
     """Train a breast-cancer classifier across hospitals on this machine."""
@@ -93,11 +94,13 @@ def train(
     from deployments.demo import follow
     from deployments.operator import OperatorClient
     from fl.spec import TrainingRequest
+    from privacy.plan import PrivacyRequest
     from privacy.settings import PrivacySettings
 
     privacy = PrivacySettings().request()
     if epsilon is not None:
-        privacy = privacy.model_copy(update={"epsilon": epsilon, "noise_multiplier": None})
+        instead = {"epsilon": epsilon, "noise_multiplier": None}
+        privacy = PrivacyRequest.model_validate({**privacy.model_dump(), **instead})
     request = TrainingRequest(model=model, rounds=rounds, privacy=privacy)
     with OperatorClient.connect(StackSettings()) as operator:
         started = operator.start_training(request)
@@ -125,7 +128,8 @@ def hospital_start(
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
     from deployments.operator import OperatorClient
-    from tasks.hospital.site import credential_file
+    from tasks.hospital.exchange import ExchangeRefused
+    from tasks.hospital.site import SiteIncomplete, credential_file
 
     site = settings.site(hospital_id, data_path)
     if api_url is not None:
@@ -136,7 +140,10 @@ def hospital_start(
             operator.add_hospital(site)
         _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
-    run_hospital(site)
+    try:
+        run_hospital(site)
+    except (SiteIncomplete, ExchangeRefused) as error:
+        raise OperatorError(str(error)) from None
 
 
 def _show_event(event: Mapping[str, Any]) -> None:

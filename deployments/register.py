@@ -24,6 +24,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.runner.storage import LocalStorage
 from prefect.workers.process import ProcessWorker
 from pydantic import BaseModel, ConfigDict
 
@@ -99,8 +100,14 @@ async def register(client: PrefectClient, declared: DeclaredDeployment) -> None:
             else None
         ),
     )
+    # The flows are installed. Without a pull step Prefect would copy the working directory, state
+    # and environment included, at every run.
+    deployment.storage = LocalStorage(str(DEPLOYMENTS_FILE.parent))
     schema = deployment._parameter_openapi_schema.model_dump(mode="json")
-    content = json.dumps([declared.model_dump(mode="json"), schema], sort_keys=True)
+    content = json.dumps(
+        [declared.model_dump(mode="json"), schema, deployment.storage.to_pull_step()],
+        sort_keys=True,
+    )
     deployment.version = hashlib.sha256(content.encode()).hexdigest()[:16]
     full_name = f"{deployment.flow_name}/{declared.name}"
     try:

@@ -68,7 +68,6 @@ def open_round(
     Raises:
         RoundFailed: fewer hospitals than the training's least cohort; the refusal is recorded.
     """
-    refused: TooFewHospitals | None = None
     with transaction(coordinator.engine) as session:
         training = trainings.get_training(session, training_id)
         if training.weights is None or training.mlflow_run_id is None:
@@ -86,10 +85,9 @@ def open_round(
             refused = error  # leaving the block commits the refusal that open_round recorded
         else:
             spec = ModelSpec.model_validate(models.get_model(session, id=training.model_id).spec)
-            roster = _roster(session, opened.id)
-    if refused is not None:
-        raise RoundFailed(str(refused))
-    return _opened(coordinator, training, opened, spec, roster)
+            # Within the transaction: a round whose start cannot be read is not left open.
+            return _opened(coordinator, training, opened, spec, _roster(session, opened.id))
+    raise RoundFailed(str(refused))
 
 
 def _roster(session: Session, round_id: UUID) -> tuple[RosterEntry, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -81,25 +82,23 @@ def gather_masked_updates(
         try:
             cohort = secure_sum.begin(
                 invitation.number,
-                enrolments=[
-                    mailbox.signed_by(sender, decode_enrolment(body))
-                    for sender, body in mailbox.collect("enrolment")
-                ],
+                enrolments=mailbox.read(
+                    "enrolment",
+                    decode_enrolment,
+                    partial(secure_sum.verify_enrolment, invitation.number),
+                ),
                 model_hash=bytes.fromhex(invitation.weights),
             )
             mailbox.post("cohort", {i: encode_cohort(view) for i, view in cohort.items()})
-            for sender, body in mailbox.collect("upload"):
-                upload = decode_upload(body, parameters=parameters)
-                secure_sum.add(mailbox.signed_by(sender, upload))
+            decode = partial(decode_upload, parameters=parameters)
+            for _ in mailbox.read("upload", decode, secure_sum.add):
+                pass  # each is in the sum already
             survivors = secure_sum.close()
             mailbox.post("survivors", {i: encode_survivors(v) for i, v in survivors.items()})
             result = secure_sum.finish(
-                [
-                    mailbox.signed_by(sender, decode_reveal(body))
-                    for sender, body in mailbox.collect("reveal")
-                ]
+                mailbox.read("reveal", decode_reveal, secure_sum.verify_reveal)
             )
-        except (ProtocolError, WireError) as error:
+        except ProtocolError as error:
             raise SumRefused(f"{type(error).__name__}: {error}") from error
         mailbox.delete_bodies()
     return GatheredSum(result.mean, result.weight, result.counts)
@@ -145,15 +144,26 @@ class _Mailbox:
             if not arrived:
                 self._listener.wait(min(left, _LISTEN_S))
 
-    def signed_by(self, hospital_id: str, message: M) -> M:
-        """Returns the message if it speaks for the hospital that posted it.
+    def read(
+        self, kind: HospitalMessage, decode: Callable[[bytes], M], admit: Callable[[M], None]
+    ) -> Iterator[M]:
+        """Yields the hospitals' messages of a kind, each once it was decoded and admitted.
 
         Raises:
-            SumRefused: it names another index, so the blame would fall on another hospital.
+            SumRefused: a message cannot be read, breaks a rule of the secure sum, or speaks for
+                another index; the text names the hospital that posted it.
         """
-        if self._opened.hospital_at(message.index) != hospital_id:
-            raise SumRefused(f"{hospital_id} posted a message in the name of {message.index}")
-        return message
+        for hospital_id, body in self.collect(kind):
+            try:
+                message = decode(body)
+                if self._opened.invitation.index_of(hospital_id) != message.index:
+                    raise SumRefused(
+                        f"{hospital_id} posted a message in the name of {message.index}"
+                    )
+                admit(message)
+            except (ProtocolError, WireError) as error:
+                raise SumRefused(f"{hospital_id}: {type(error).__name__}: {error}") from error
+            yield message
 
     def post(self, kind: MessageKind, bodies: dict[int, bytes]) -> None:
         """Posts a message to each hospital, by index, in one transaction."""

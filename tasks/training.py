@@ -170,12 +170,9 @@ def next_scheduled_training(coordinator: Coordinator) -> UUID | None:
     Such a training has no flow run of its own.
     """
     with transaction(coordinator.engine) as session:
-        waiting = [
-            training
-            for training in trainings.list_trainings(session)
-            if training.state in ("pending", "running") and training.flow_run_id is None
-        ]
-    return waiting[-1].id if waiting else None
+        unfinished = trainings.unfinished_trainings(session)
+    waiting = (training.id for training in unfinished if training.flow_run_id is None)
+    return next(waiting, None)
 
 
 def epsilon_spent(coordinator: Coordinator, plan: PrivacyPlan, training_id: UUID) -> float:

@@ -88,6 +88,15 @@ def list_trainings(
     return session.scalars(query).all()
 
 
+def unfinished_trainings(session: Session) -> Sequence[Training]:
+    """Returns all trainings that are pending or running, the oldest first."""
+    return session.scalars(
+        select(Training)
+        .where(Training.state.in_(("pending", "running")))
+        .order_by(Training.created_at, Training.id)
+    ).all()
+
+
 def try_lock_training(session: Session, training_id: UUID) -> bool:
     """Takes the training's lock for the rest of the transaction; returns False when it is taken.
 

@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from db.models import Training
 from db.queries import audit, rounds, trainings
@@ -35,7 +36,7 @@ _IN_FLIGHT: Final = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 def end_interrupted_trainings(engine: Engine, *, now: datetime) -> list[Training]:
     """Ends the open rounds as failed, and the trainings whose flow is gone; returns those."""
     with transaction(engine) as session:
-        running = [t for t in trainings.list_trainings(session) if t.state == "running"]
+        running = [t for t in trainings.unfinished_trainings(session) if t.state == "running"]
         for training in running:
             for left in rounds.list_rounds(session, training.id):
                 if left.state == "open":
@@ -44,19 +45,24 @@ def end_interrupted_trainings(engine: Engine, *, now: datetime) -> list[Training
                     )
         interrupted = [training for training in running if training.flow_run_id is not None]
         for training in interrupted:
-            trainings.close_training(
-                session, training_id=training.id, state="failed", reason=REASON, now=now
-            )
-        for training in interrupted:
-            audit.append_event(
-                session,
-                actor=ACTOR,
-                action="training.failed",
-                subject=f"training:{training.id}",
-                details={"reason": REASON},
-                now=now,
-            )
+            _fail(session, training, reason=REASON, now=now)
     return interrupted
+
+
+def end_trainings_of_run(engine: Engine, flow_run_id: str, *, reason: str, now: datetime) -> None:
+    """Ends as failed what a run that has ended left open: its round, and the training it drove."""
+    with transaction(engine) as session:
+        left_rounds = [
+            left
+            for training in trainings.unfinished_trainings(session)
+            for left in rounds.list_rounds(session, training.id)
+            if left.state == "open" and left.flow_run_id == flow_run_id
+        ]
+        for left in left_rounds:
+            rounds.close_round(session, round_id=left.id, state="failed", reason=reason, now=now)
+        for training in trainings.unfinished_trainings(session):
+            if training.flow_run_id == flow_run_id:
+                _fail(session, training, reason=reason, now=now)
 
 
 async def cancel_interrupted_runs(client: PrefectClient) -> None:
@@ -69,3 +75,17 @@ async def cancel_interrupted_runs(client: PrefectClient) -> None:
     ):
         for flow_run in flow_runs:
             await client.set_flow_run_state(flow_run.id, Cancelled(message=REASON), force=True)
+
+
+def _fail(session: Session, training: Training, *, reason: str, now: datetime) -> None:
+    trainings.close_training(
+        session, training_id=training.id, state="failed", reason=reason, now=now
+    )
+    audit.append_event(
+        session,
+        actor=ACTOR,
+        action="training.failed",
+        subject=f"training:{training.id}",
+        details={"reason": reason},
+        now=now,
+    )

@@ -27,6 +27,11 @@ from deployments.stack.recover import end_trainings_of_run
 class CoordinatorWorker(ProcessWorker):
     """Prefect's process worker, which also ends the training of a run that has ended before it."""
 
+    @classmethod
+    def __dispatch_key__(cls) -> str:
+        # Its pool's type stays Prefect's own; under that key it would take that worker's place.
+        return "fedmed-coordinator"
+
     @cached_property
     def _engine(self) -> Engine:
         return connect(DatabaseSettings())

@@ -277,8 +277,12 @@ def _write(path: Path, report: DemoReport) -> None:
 
 
 def _show_report(console: Console, report: DemoReport) -> None:
+    auc, accuracy = (
+        "not defined" if value is None else f"{value:.4f}"
+        for value in (report.auc, report.accuracy)
+    )
     console.print(
-        f"AUC {report.auc:.4f}, accuracy {report.accuracy:.4f} at epsilon {report.epsilon:.2f}, "
+        f"AUC {auc}, accuracy {accuracy} at epsilon {report.epsilon:.2f}, "
         f"delta {report.delta:g}; model {report.model_name} version {report.model_version}",
         f"{report.rounds} rounds, median {report.round_median_s:.2f} s; stack ready after "
         f"{report.stack_start_s:.1f} s, all in {report.wall_s:.1f} s, "

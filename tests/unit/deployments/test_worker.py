@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +20,6 @@ from deployments.worker import (
     HospitalJobConfiguration,
     HospitalVariables,
     HospitalWorker,
-    run_child,
 )
 from flows.hospital_round import hospital_round
 
@@ -248,39 +245,35 @@ async def test_the_exchange_is_waited_on_once_the_pool_is_known(
     assert hospital.waited == ["await_work"]
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What the child runs, with the environment in which it does; nothing reaches a server."""
-    calls: list[Any] = []
-
-    def run_flow(flow: Any, *, flow_run: FlowRun, return_type: str) -> None:
-        calls.append((flow, flow_run, return_type, dict(os.environ)))
-
-    monkeypatch.setattr("prefect.flow_engine.run_flow", run_flow)
-    monkeypatch.setattr(worker_module, "warm_client", lambda: nullcontext())
-    before = dict(os.environ)
-    yield calls
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def test_the_child_runs_the_local_flow_and_takes_nothing_from_the_server(ran: list[Any]) -> None:
+@pytest.mark.anyio
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_a_run_is_started_when_the_server_agrees_and_its_place_freed_when_not(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    """Without reading the deployment and writing a process id, which would cost two requests."""
+    started: list[UUID] = []
+    freed: list[UUID] = []
     flow_run = a_flow_run()
-    before = set(os.environ)
-    run_child(
-        {
-            **ENVIRONMENT,
-            "flow_run": flow_run.model_dump_json(),
-            "target": ALLOWED_FLOWS["hospital-round"],
-        }
-    )
-    ((flow, given, return_type, environment),) = ran
-    assert flow is hospital_round
-    assert given.id == flow_run.id
-    assert given.parameters == flow_run.parameters
-    assert given.deployment_id is None
-    assert return_type == "state"
-    assert set(environment) - before <= {*ENVIRONMENT, "PREFECT__FLOW_RUN_ID"}
-    assert environment["PREFECT__FLOW_RUN_ID"] == str(flow_run.id)
-    assert {key: environment[key] for key in ENVIRONMENT} == ENVIRONMENT
-    assert not any("evil" in value for value in environment.values())
+
+    async def propose(given: FlowRun) -> bool:
+        return accepted
+
+    async def submit(given: FlowRun, *, task_status: Any) -> None:
+        started.append(given.id)
+        task_status.started()
+
+    monkeypatch.setattr(hospital.worker, "_propose_pending_state", propose)
+    monkeypatch.setattr(hospital.worker, "_submit_run_and_capture_errors", submit)
+    monkeypatch.setattr(hospital.worker, "_release_limit_slot", freed.append)
+    hospital.worker._submitting_flow_run_ids.add(flow_run.id)
+    async with anyio.create_task_group() as runs:
+        hospital.worker._runs_task_group = runs
+        await hospital.worker._submit_run(flow_run)
+    assert (started, freed) == (([flow_run.id], []) if accepted else ([], [flow_run.id]))
+    assert hospital.worker._submitting_flow_run_ids == set()
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_was_not_set_up_submits_nothing(hospital: Hospital) -> None:
+    with pytest.raises(RuntimeError, match="has not been set up"):
+        await hospital.worker._submit_run(a_flow_run())

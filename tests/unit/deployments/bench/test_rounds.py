@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from deployments.bench.rounds import FloorRun, _free_ports, figures
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployments.bench import rounds
+from deployments.bench.rounds import FloorRun, _free_ports, figures, run_demo, run_floor
 from deployments.demo import DemoReport
+from deployments.settings import StackSettings
 
 
 def a_demo(auc: float | None, *, median: float) -> DemoReport:
@@ -45,3 +54,45 @@ def test_a_run_without_an_auc_counts_as_zero_and_misses_the_goal() -> None:
 
 def test_free_ports_differ() -> None:
     assert len(set(_free_ports(3))) == 3
+
+
+def test_the_floor_trains_the_same_rounds_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "ROUNDS", 2)
+    floor = run_floor(0)
+    assert len(floor.round_s) == 2
+    assert all(0 < seconds < 60 for seconds in floor.round_s)
+
+
+def test_each_demo_starts_from_an_empty_directory_on_free_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environments: list[dict[str, str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        assert command[2:4] == ["deployments.cli", "demo"]
+        home = Path(env["FEDMED_HOME"])
+        assert list(home.iterdir()) == []
+        (home / "demo").mkdir()
+        (home / "demo" / "report.json").write_text(a_demo(0.9, median=1.0).model_dump_json())
+        environments.append(env)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(rounds.subprocess, "run", run)
+    assert run_demo(0) == run_demo(1) == a_demo(0.9, median=1.0)
+    homes = {env["FEDMED_HOME"] for env in environments}
+    assert len(homes) == 2
+    assert not any(Path(home).exists() for home in homes)
+    for env in environments:
+        assert len({env[f"FEDMED_{name}_PORT"] for name in ("PREFECT", "MLFLOW", "API")}) == 3
+
+
+def test_the_benchmark_writes_its_figures_whether_or_not_goals_are_met(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "run_demo", lambda seed: a_demo(0.5, median=99.0))
+    monkeypatch.setattr(rounds, "run_floor", lambda seed: FloorRun((1.0, 1.0)))
+    assert rounds.main() == 0
+    written = json.loads((settings.home / "bench" / "rounds.json").read_text())
+    by_name = {figure["figure"]: figure for figure in written["figures"]}
+    assert by_name["median round after the first"]["value"] == 99.0
+    assert by_name["median round after the first"]["repeats"] == len(rounds.SEEDS)

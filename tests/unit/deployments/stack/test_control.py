@@ -186,3 +186,12 @@ def test_memory_counts_the_supervisor_its_children_and_postgres(settings: StackS
         process.communicate()
     assert with_child > alone + 45
     assert as_postgres > 90
+
+
+def test_memory_of_a_stack_that_is_ending_is_that_of_who_is_left(settings: StackSettings) -> None:
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    gone = a_state(settings, process.pid, postgres_pid=process.pid)
+    assert control.memory_mb(gone) == pytest.approx(
+        psutil.Process().memory_full_info().pss / 1e6, 0.2
+    )

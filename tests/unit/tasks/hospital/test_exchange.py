@@ -1,6 +1,8 @@
 """The hospital's client of the exchange, against a transport that answers as the API does."""
 
 import hashlib
+import json
+import ssl
 from collections.abc import Callable
 from uuid import UUID
 
@@ -143,3 +145,56 @@ def test_waiting_for_work_tells_which_round_and_says_what_it_saw_last(status, ex
     exchange, seen = client(lambda _: httpx.Response(status, json={"round_id": str(ROUND)}))
     assert exchange.await_work(after="r0") == expected
     assert seen[-1].url.params["after"] == "r0"
+
+
+def test_keys_are_published_under_the_hospital_s_own_name():
+    exchange, seen = client(lambda _: httpx.Response(200, json={}))
+    exchange.publish_identity("north", signing_key="a" * 64, sealing_key="b" * 64)
+    assert (seen[-1].method, seen[-1].url.path) == ("PUT", "/hospitals/north/identity")
+    assert json.loads(seen[-1].content) == {"signing_key": "a" * 64, "sealing_key": "b" * 64}
+
+
+def test_the_first_wait_for_work_names_no_round():
+    exchange, seen = client(lambda _: httpx.Response(204))
+    assert exchange.await_work(after=None) is None
+    assert "after" not in seen[-1].url.params
+
+
+def test_a_server_that_keeps_failing_is_an_error_of_the_server():
+    http = httpx.Client(
+        transport=httpx.MockTransport(lambda _: httpx.Response(503)), base_url="http://api"
+    )
+    with pytest.raises(httpx.HTTPStatusError, match="503"):
+        ExchangeClient(http, CREDENTIAL, retry_for_s=0.05).put(ROUND, "enrolment", b"")
+
+
+def test_a_refusal_that_is_no_problem_document_is_named_by_its_status():
+    exchange, _ = client(lambda _: httpx.Response(404, text="<html>"))
+    with pytest.raises(ExchangeRefused, match="HTTP 404"):
+        exchange.put(ROUND, "enrolment", b"")
+
+
+def test_weights_that_are_the_ones_asked_for_are_returned():
+    exchange, _ = client(lambda _: httpx.Response(200, content=b"weights"))
+    assert exchange.weights(hashlib.sha256(b"weights").hexdigest()) == b"weights"
+
+
+def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    made = []
+
+    class Client(httpx.Client):
+        def __init__(self, **options):
+            made.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(httpx, "Client", Client)
+    with ExchangeClient.connect("https://fedmed.example.org", CREDENTIAL):
+        pass
+    with ExchangeClient.connect("http://127.0.0.1:8000", CREDENTIAL) as exchange:
+        assert not exchange._client.is_closed
+    assert exchange._client.is_closed
+    secure, plain = made
+    assert secure["verify"].check_hostname
+    assert secure["verify"].verify_mode == ssl.CERT_REQUIRED
+    assert plain["trust_env"] is secure["trust_env"] is False

@@ -104,8 +104,8 @@ class Hospital(Base):
     id: Mapped[_HospitalId] = mapped_column(primary_key=True)
     name: Mapped[str]
     state: Mapped[HospitalState] = mapped_column(server_default="active")
-    signing_key: Mapped[_Digest | None]
-    sealing_key: Mapped[_Digest | None]
+    signing_key: Mapped[_Digest | None] = mapped_column(unique=True)
+    sealing_key: Mapped[_Digest | None] = mapped_column(unique=True)
     created_at: Mapped[_Created]
 
 

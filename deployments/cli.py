@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import click
 import typer
 from dotenv import load_dotenv
 from pydantic import ValidationError
@@ -162,7 +163,13 @@ def main() -> None:
     # Into the environment, so that every process of the stack reads the same; what is set wins.
     load_dotenv(".env")
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except click.ClickException as error:
+        print(f"fedmed: {error.format_message()}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
     except ValidationError as error:
         for problem in error.errors():
             field = ".".join(str(part) for part in problem["loc"]) or error.title
@@ -171,7 +178,7 @@ def main() -> None:
     except OperatorError as error:
         print(f"fedmed: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 
 

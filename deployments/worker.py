@@ -24,7 +24,11 @@ import anyio.abc
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.context import SyncClientContext
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from deployments.warm import Request, WarmProcess
@@ -206,7 +210,10 @@ def run_child(request: Request) -> None:
     # back from the server when the flow begins.
     unwatched = flow_run.model_copy(update={"deployment_id": None})
     # The worker watches the child itself, so heartbeats would add a connection and nothing else.
-    quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    # What a run logs stays at the hospital; its state says how long each stage took.
+    quiet = temporary_settings(
+        {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
+    )
     with quiet, handle_engine_signals(flow_run.id), warm_client():
         # A state, not a result: a flow that ends as Failed has said why and is no crash. No error
         # logger either, since it would send a traceback, and with it data, to the server.

@@ -40,6 +40,13 @@ from tasks.coordinator import Coordinator
 from tasks.errors import HospitalRefused, HospitalSilent, SumRefused
 
 _LISTEN_S: Final = 5.0
+_BODIES: Final[tuple[MessageKind, ...]] = (
+    "enrolment",
+    "cohort",
+    "upload",
+    "survivors",
+    "reveal",
+)
 
 Clock = Callable[[], float]
 M = TypeVar("M", Enrolment, Upload, Reveal)
@@ -100,7 +107,8 @@ def gather_masked_updates(
             )
         except ProtocolError as error:
             raise SumRefused(f"{type(error).__name__}: {error}") from error
-        mailbox.delete_bodies()
+        finally:
+            mailbox.delete_bodies()
     return GatheredSum(result.mean, result.weight, result.counts)
 
 
@@ -121,7 +129,6 @@ class _Mailbox:
         self._listener = listener
         self._deadline = deadline
         self._clock = clock
-        self._digests: set[str] = set()
 
     def collect(self, kind: HospitalMessage) -> Iterator[tuple[str, bytes]]:
         """Yields each hospital and its message as it comes, until all have sent one of the kind."""
@@ -130,7 +137,6 @@ class _Mailbox:
             arrived = [(h, d) for h, d in self._arrived(kind).items() if h in awaited]
             for hospital_id, digest in arrived:
                 awaited.discard(hospital_id)
-                self._digests.add(digest)
                 yield hospital_id, self._coordinator.blobs.get(digest)
             if not awaited:
                 return
@@ -168,7 +174,6 @@ class _Mailbox:
     def post(self, kind: MessageKind, bodies: dict[int, bytes]) -> None:
         """Posts a message to each hospital, by index, in one transaction."""
         digests = {index: self._coordinator.blobs.put(body) for index, body in bodies.items()}
-        self._digests.update(digests.values())
         with transaction(self._coordinator.engine) as session:
             for index, body in bodies.items():
                 messages.post_message(
@@ -182,7 +187,15 @@ class _Mailbox:
 
     def delete_bodies(self) -> None:
         """Removes the round's message bodies; their hashes stay in the database."""
-        for digest in self._digests:
+        with transaction(self._coordinator.engine) as session:
+            digests = [
+                message.digest
+                for kind in _BODIES
+                for message in messages.list_messages(
+                    session, round_id=self._opened.round_id, kind=kind
+                )
+            ]
+        for digest in digests:
             self._coordinator.blobs.delete(digest)
 
     def _arrived(self, kind: HospitalMessage) -> dict[str, str]:

@@ -7,7 +7,8 @@ takes a quarter of a second; emptying it takes milliseconds.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,19 @@ def session(engine: Engine) -> Iterator[Session]:
 def blobs(tmp_path: Path) -> BlobStore:
     """A blob store on the local disk."""
     return BlobStore(str(tmp_path / "blobs"))
+
+
+def _keys_of(hospital_id: str) -> dict[str, str]:
+    return {
+        name: sha256(f"{name} of {hospital_id}".encode()).hexdigest()
+        for name in ("signing_key", "sealing_key")
+    }
+
+
+@pytest.fixture
+def keys_of() -> Callable[[str], dict[str, str]]:
+    """Public keys as a hospital publishes them; each hospital has its own."""
+    return _keys_of
 
 
 def _empty(url: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -40,10 +40,11 @@ def publish_identity(
     Raises:
         NotFound: no such hospital.
         Conflict: other keys are published. The other hospitals have pinned them: a change would
-            make them refuse every round.
+            make them refuse every round. Or another hospital has published one of these keys.
     """
     hospital = _locked(session, hospital_id)
     if hospital.signing_key is None:
+        _refuse_keys_of_others(session, hospital_id, signing_key, sealing_key)
         hospital.signing_key, hospital.sealing_key = signing_key, sealing_key
         session.flush()
     elif (hospital.signing_key, hospital.sealing_key) != (signing_key, sealing_key):
@@ -87,6 +88,21 @@ def invitable_hospitals(session: Session) -> Sequence[Hospital]:
         .where(Hospital.state == "active", Hospital.signing_key.is_not(None))
         .order_by(Hospital.id)
     ).all()
+
+
+def _refuse_keys_of_others(
+    session: Session, hospital_id: str, signing_key: str, sealing_key: str
+) -> None:
+    """A key of another hospital's would make every round with both of them fail."""
+    owner = session.scalars(
+        select(Hospital.id).where(
+            or_(Hospital.signing_key == signing_key, Hospital.sealing_key == sealing_key)
+        )
+    ).first()
+    if owner is not None:
+        raise Conflict(
+            "identity-taken", f"{hospital_id} publishes a key that {owner} has published before"
+        )
 
 
 def _locked(session: Session, hospital_id: str) -> Hospital:

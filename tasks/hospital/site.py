@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +121,11 @@ def read_credential(settings: SiteSettings) -> Credential:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Writes a secret that only the owner can read; never replaces one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:
+        file.write(content)  # the file's mode is 0600
         file.flush()
         os.fsync(file.fileno())
+        os.link(file.name, path)  # whole, or not at all
 
 
 def _keys_directory(settings: SiteSettings) -> Path:

@@ -92,6 +92,8 @@ def _create_hospitals_and_credentials() -> None:
         _hash("sealing_key"),
         _created_at(),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_hospitals")),
+        sa.UniqueConstraint("signing_key", name=op.f("uq_hospitals_signing_key")),
+        sa.UniqueConstraint("sealing_key", name=op.f("uq_hospitals_sealing_key")),
         _one_of("hospitals", "state", "active", "suspended"),
         _check("hospitals", "id", "id ~ '^[a-z0-9][a-z0-9-]{0,62}$'"),
         _is_hash("hospitals", "signing_key"),

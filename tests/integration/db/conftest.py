@@ -19,15 +19,13 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def three_hospitals(engine: Engine) -> tuple[str, ...]:
+def three_hospitals(engine: Engine, keys_of: Callable[[str], dict[str, str]]) -> tuple[str, ...]:
     """Three active hospitals with keys, by id."""
     ids = ("east", "north", "west")
     with transaction(engine) as session:
         for hospital_id in ids:
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
-            hospitals.publish_identity(
-                session, hospital_id=hospital_id, signing_key="a" * 64, sealing_key="b" * 64
-            )
+            hospitals.publish_identity(session, hospital_id=hospital_id, **keys_of(hospital_id))
     return ids
 
 

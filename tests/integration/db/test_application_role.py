@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -33,14 +33,12 @@ def restricted(engine: Engine) -> Iterator[Engine]:
 
 
 def test_the_documented_role_is_enough_for_a_whole_training(
-    restricted: Engine, now: datetime
+    restricted: Engine, now: datetime, keys_of: Callable[[str], dict[str, str]]
 ) -> None:
     with transaction(restricted) as session:
         for hospital_id in ("a", "b", "c"):
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id)
-            hospitals.publish_identity(
-                session, hospital_id=hospital_id, signing_key="a" * 64, sealing_key="b" * 64
-            )
+            hospitals.publish_identity(session, hospital_id=hospital_id, **keys_of(hospital_id))
         model = models.add_model(session, name="heart", spec={})
         training = trainings.add_training(
             session,

@@ -33,14 +33,12 @@ Add = Callable[..., UUID]
 
 
 @pytest.fixture
-def add(engine: Engine) -> Add:
+def add(engine: Engine, keys_of: Callable[[str], dict[str, str]]) -> Add:
     """Adds a training: pending, or running with ``flow_run_id`` and perhaps an open round."""
     with transaction(engine) as session:
         for hospital_id in ("east", "north", "west"):
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id)
-            hospitals.publish_identity(
-                session, hospital_id=hospital_id, signing_key="a" * 64, sealing_key="b" * 64
-            )
+            hospitals.publish_identity(session, hospital_id=hospital_id, **keys_of(hospital_id))
         model_id = models.add_model(session, name="m", spec={}).id
 
     def add_training(

@@ -221,7 +221,7 @@ def test_main_turns_a_mistake_into_one_line_and_an_exit_code(
     code: int,
     said: str,
 ) -> None:
-    def app() -> None:
+    def app(*, standalone_mode: bool) -> None:
         raise error
 
     monkeypatch.chdir(tmp_path)

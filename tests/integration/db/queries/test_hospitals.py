@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -13,12 +15,12 @@ KEYS = {"signing_key": "a" * 64, "sealing_key": "b" * 64}
 
 
 def test_a_hospital_may_be_invited_once_it_has_keys_and_while_it_is_active(
-    session: Session,
+    session: Session, keys_of: Callable[[str], dict[str, str]]
 ) -> None:
     for hospital_id in ("west", "north", "east"):
         hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id)
     for hospital_id in ("west", "east"):
-        hospitals.publish_identity(session, hospital_id=hospital_id, **KEYS)
+        hospitals.publish_identity(session, hospital_id=hospital_id, **keys_of(hospital_id))
 
     assert [h.id for h in hospitals.list_hospitals(session)] == ["east", "north", "west"]
     assert [h.id for h in hospitals.invitable_hospitals(session)] == ["east", "west"]
@@ -39,6 +41,19 @@ def test_published_keys_stay(session: Session) -> None:
             session, hospital_id="north", signing_key="c" * 64, sealing_key="b" * 64
         )
     assert refused.value.rule == "identity-changed"
+
+
+@pytest.mark.parametrize("name", ["signing_key", "sealing_key"])
+def test_a_key_belongs_to_one_hospital(
+    session: Session, keys_of: Callable[[str], dict[str, str]], name: str
+) -> None:
+    for hospital_id in ("north", "south"):
+        hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id)
+    hospitals.publish_identity(session, hospital_id="north", **keys_of("north"))
+    stolen = {**keys_of("south"), name: keys_of("north")[name]}
+    with pytest.raises(Conflict, match="north has published") as refused:
+        hospitals.publish_identity(session, hospital_id="south", **stolen)
+    assert refused.value.rule == "identity-taken"
 
 
 def test_an_id_is_taken_once(session: Session) -> None:

@@ -123,7 +123,11 @@ def test_too_few_hospitals_is_recorded_as_a_failed_round(
 
 
 def test_after_a_refusal_the_next_round_has_the_next_number(
-    engine: Engine, training_id: UUID, open_round: Opener, now: datetime
+    engine: Engine,
+    training_id: UUID,
+    open_round: Opener,
+    now: datetime,
+    keys_of: Callable[[str], dict[str, str]],
 ) -> None:
     with transaction(engine) as session, pytest.raises(TooFewHospitals):
         rounds.open_round(
@@ -137,9 +141,7 @@ def test_after_a_refusal_the_next_round_has_the_next_number(
     with transaction(engine) as session:
         for hospital_id in ("a", "b", "c"):
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id)
-            hospitals.publish_identity(
-                session, hospital_id=hospital_id, signing_key="a" * 64, sealing_key="b" * 64
-            )
+            hospitals.publish_identity(session, hospital_id=hospital_id, **keys_of(hospital_id))
 
     open_round()
 

@@ -101,7 +101,7 @@ def run_demo(
             if sys.stdout.isatty():
                 console.print("The stack stays up; Ctrl-C stops it.")
                 with suppress(KeyboardInterrupt):
-                    threading.Event().wait()
+                    stack.wait()
     return report
 
 

@@ -124,7 +124,9 @@ def _accepted(response: httpx.Response) -> httpx.Response:
         raise ApiRefused(f"the API answered {response.status_code}") from None
     detail = problem.get("detail") or problem.get("error_description") or problem.get("title")
     fields = "; ".join(
-        f"{error['field']}: {error['detail']}" for error in problem.get("errors", ())
+        f"{error['field']}: {error['detail']}"
+        for error in problem.get("errors", ())
+        if error["detail"] != detail
     )
     raise ApiRefused(
         f"{detail}{f' ({fields})' if fields else ''}",

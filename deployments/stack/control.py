@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import tenacity
 
 from db.embedded import running_embedded
 from deployments.errors import OperatorError, ServiceFailed, StackNotRunning
 from deployments.settings import StackSettings
-from deployments.stack.state import StackState, read_state
+from deployments.stack.state import StackState, is_running, read_state
 
 _STOP_DEADLINE_S: Final = 30.0
 
@@ -32,10 +33,11 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """A stack that is ready."""
+    """A stack that is ready; ``wait`` returns when it has ended, as by ``fedmed down``."""
 
     state: StackState
     start_s: float
+    wait: Callable[[], object]
 
 
 @contextmanager
@@ -75,11 +77,25 @@ def stop(settings: StackSettings) -> None:
 
     Raises:
         StackNotRunning: there is none on this state directory.
+        OperatorError: it has not ended after half a minute.
     """
     state = require_running(settings)
-    supervisor = psutil.Process(state.pid)
     os.kill(state.pid, signal.SIGTERM)
-    supervisor.wait(_STOP_DEADLINE_S)
+    # The supervisor lets go of the lock when all else has ended. Its process may stay in the table
+    # for longer, until whoever started it takes notice.
+    tenacity.Retrying(
+        retry=tenacity.retry_if_result(bool),
+        wait=tenacity.wait_fixed(0.1),
+        stop=tenacity.stop_after_delay(_STOP_DEADLINE_S),
+        retry_error_callback=_refuse_to_wait,
+    )(is_running, settings.home)
+
+
+def _refuse_to_wait(attempt: tenacity.RetryCallState) -> None:
+    raise OperatorError(
+        f"the stack has not ended after {attempt.seconds_since_start:.0f} s; `fedmed status` shows "
+        "what is left of it"
+    )
 
 
 def require_running(settings: StackSettings) -> StackState:
@@ -168,7 +184,7 @@ def _await_ready(
             raise ServiceFailed(event["reason"])
         progress(event)
         if event["event"] == "ready":
-            return RunningStack(require_running(settings), float(event["seconds"]))
+            return RunningStack(require_running(settings), float(event["seconds"]), process.wait)
     raise ServiceFailed(
         f"the supervisor ended with exit code {process.wait()}; "
         f"see {settings.logs / 'supervisor.log'}"

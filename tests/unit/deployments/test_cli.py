@@ -61,7 +61,7 @@ def test_up_shows_each_server_as_it_comes_and_the_addresses(
         assert (given, hospitals) == (settings, {})
         progress({"event": "healthy", "service": "api", "seconds": 3.25})
         progress({"event": "ready", "seconds": 4.0})
-        return RunningStack(state, 4.0)
+        return RunningStack(state, 4.0, lambda: None)
 
     monkeypatch.setattr(control, "detached", detached)
     assert fedmed("up").stdout.splitlines() == [

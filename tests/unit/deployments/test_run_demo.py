@@ -83,7 +83,7 @@ def stack(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> dict[str,
             raise asked["fails"]
         progress({"event": "healthy", "service": "api", "seconds": 1.0})
         state: Any = None
-        yield RunningStack(state, 3.5)
+        yield RunningStack(state, 3.5, lambda: None)
         asked["ended"] = True
 
     @contextmanager

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 
 import click
 import typer
+import yaml
 from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 app.add_typer(hospital_app, name="hospital")
+model_app = typer.Typer(help="Register models.", no_args_is_help=True)
+app.add_typer(model_app, name="model")
 
 _out = Console()
 
@@ -108,6 +111,26 @@ def train(
         follow(operator, started["training_id"], console=_out)
 
 
+@model_app.command("add")
+def model_add(
+    file: Annotated[
+        Path, typer.Argument(help="The model's specification, YAML.", exists=True, dir_okay=False)
+    ],
+) -> None:
+    """Register a model; the same name with other content makes a new version."""
+    from deployments.operator import OperatorClient
+    from fl.spec import ModelSpec
+
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
+    spec = ModelSpec.model_validate(content)
+    with OperatorClient.connect(StackSettings()) as operator:
+        operator.add_model(spec)
+    _out.print(f"registered {spec.name}")
+
+
 @hospital_app.command("start")
 def hospital_start(
     hospital_id: Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")],
@@ -122,9 +145,12 @@ def hospital_start(
     from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 
     settings = StackSettings()
-    # Before anything heavy is imported: thread pools and telemetry are decided at import.
-    for key, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
-        os.environ.setdefault(key, value)
+    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
+    if not fixed.items() <= os.environ.items():
+        # Libraries start their threads when they are loaded, and a hospital's process must have
+        # none when it forks: begin again where nothing is loaded yet.
+        command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
+        os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
     os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital

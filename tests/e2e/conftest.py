@@ -38,7 +38,7 @@ ROUNDS: Final = 3
 _FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _ORDER: Final = (
     *("test_training", "test_bad_data", "test_hostile_server", "test_lost_run"),
-    "test_demo",
+    *("test_hospital_command", "test_demo"),
 )
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")
 

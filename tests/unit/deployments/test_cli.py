@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -17,8 +20,9 @@ from deployments.errors import OperatorError, StackNotRunning
 from deployments.settings import StackSettings
 from deployments.stack import control
 from deployments.stack.control import RunningStack
+from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 from deployments.stack.state import ServiceState, StackState
-from fl.spec import TrainingRequest
+from fl.spec import ModelSpec, TrainingRequest
 from tasks.hospital.exchange import ExchangeRefused
 from tasks.hospital.site import SiteIncomplete, SiteSettings, credential_file
 
@@ -27,6 +31,10 @@ from tasks.hospital.site import SiteIncomplete, SiteSettings, credential_file
 def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     before = dict(os.environ)
     lines = Console(width=200)
+
+    # As the command has them once it has begun again.
+    for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
+        monkeypatch.setenv(name, value)
 
     def run(*arguments: str) -> Result:
         monkeypatch.setattr(cli, "_out", lines)
@@ -111,10 +119,14 @@ class FakeOperator:
     def __init__(self) -> None:
         self.requests: list[TrainingRequest] = []
         self.added: list[SiteSettings] = []
+        self.models: list[ModelSpec] = []
 
     def start_training(self, request: TrainingRequest) -> dict[str, Any]:
         self.requests.append(request)
         return {"training_id": "t-1"}
+
+    def add_model(self, spec: ModelSpec) -> None:
+        self.models.append(spec)
 
     def add_hospital(self, site: SiteSettings) -> None:
         self.added.append(site)
@@ -191,6 +203,45 @@ def test_a_hospital_on_the_operator_s_machine_is_added_first(
     fedmed(*arguments)
     assert len(api.added) == 1
     assert len(ran) == 2
+
+
+def test_a_hospital_begins_again_before_libraries_start_threads(
+    fedmed: Any, ran: list[SiteSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Replaced(Exception):
+        pass
+
+    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
+        assert (program, command[1:3]) == (sys.executable, ["-m", "deployments.cli"])
+        assert environment["OMP_NUM_THREADS"] == "1"
+        raise Replaced
+
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    done = fedmed("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path))
+    assert isinstance(done.exception, Replaced)
+    assert ran == []
+
+
+def test_a_model_is_registered_from_a_file(fedmed: Any, api: FakeOperator, tmp_path: Path) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text(files("deployments").joinpath("models", "breast-cancer.yaml").read_text())
+    done = fedmed("model", "add", str(file))
+    assert done.exit_code == 0, done.exception
+    assert [spec.name for spec in api.models] == ["breast-cancer"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [("a: [1", OperatorError), ("name: 3", ValidationError), ("- 1", ValidationError)],
+)
+def test_a_file_that_is_no_model_is_refused(
+    fedmed: Any, api: FakeOperator, tmp_path: Path, content: str, error: type[Exception]
+) -> None:
+    file = tmp_path / "model.yaml"
+    file.write_text(content)
+    assert isinstance(fedmed("model", "add", str(file)).exception, error)
+    assert api.models == []
 
 
 @pytest.mark.parametrize("error", [SiteIncomplete("no credential"), ExchangeRefused("other keys")])

@@ -22,14 +22,21 @@ Fill: TypeAlias = Callable[[int, MaskedVector], None]
 
 BLOCK_ELEMENTS = 1 << 16
 BLOCK_BYTES = 4 * BLOCK_ELEMENTS  # 256 KiB of uint32
+AES_BLOCK_BYTES = 16
 _ZEROS = memoryview(bytes(BLOCK_BYTES))
 
 
 class Keystream:
-    """The keystream of one key, read in order."""
+    """The keystream of one key, read in order.
 
-    def __init__(self, key: bytes) -> None:
-        self._encryptor = Cipher(AES(key), CTR(bytes(16))).encryptor()
+    Args:
+        key: 32 bytes.
+        start_block: how many AES blocks of 16 bytes to leave out before the first byte.
+    """
+
+    def __init__(self, key: bytes, *, start_block: int = 0) -> None:
+        counter = start_block.to_bytes(AES_BLOCK_BYTES, "big")
+        self._encryptor = Cipher(AES(key), CTR(counter)).encryptor()
 
     def read_into(self, elements: NDArray[Any]) -> None:
         """Overwrites a contiguous array of at most 256 KiB with the next bytes of the stream."""
@@ -42,6 +49,7 @@ def apply_masks(
     add: Sequence[bytes],
     subtract: Sequence[bytes],
     fill: Fill | None = None,
+    workers: int = 1,
 ) -> None:
     """Adds and subtracts the masks of the keys, in place, modulo the vector's type.
 
@@ -50,6 +58,7 @@ def apply_masks(
         add: keys of 32 bytes whose masks are added.
         subtract: keys of 32 bytes whose masks are subtracted.
         fill: writes the elements of a block, given its start, before it is masked.
+        workers: processes that share the work on a large vector; the result does not depend on it.
     """
     added = [Keystream(key) for key in add]
     subtracted = [Keystream(key) for key in subtract]

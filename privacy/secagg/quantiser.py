@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from privacy.errors import InputRefused, ProtocolError
 from privacy.secagg.masking import BLOCK_ELEMENTS, Keystream, MaskedVector
 from privacy.secagg.parameters import DIGITS, SumParameters
+from privacy.secagg.recovery import ShareFault
 
 _BASE = 256
 _COUNT_LIMIT = 2**32
@@ -34,12 +35,14 @@ class SumResult:
         weight: the sum of the weights.
         counts: int64 (counters,): the sums of the counts.
         parties: the indices of the parties that are in the sum, ascending.
+        faults: revealed shares that could not be used; the sum is right without them.
     """
 
     mean: NDArray[np.float32]
     weight: int
     counts: NDArray[np.int64]
     parties: tuple[int, ...]
+    faults: tuple[ShareFault, ...] = ()
 
 
 class Quantiser:
@@ -100,7 +103,11 @@ class Quantiser:
 
 
 def read_sum(
-    total: MaskedVector, *, parameters: SumParameters, parties: tuple[int, ...]
+    total: MaskedVector,
+    *,
+    parameters: SumParameters,
+    parties: tuple[int, ...],
+    faults: tuple[ShareFault, ...] = (),
 ) -> SumResult:
     """Returns what an unmasked sum over the parties says.
 
@@ -108,6 +115,7 @@ def read_sum(
         total: (parameters.length,) of parameters.dtype.
         parameters: as the parties used them.
         parties: the indices of the parties in the sum.
+        faults: what could not be used on the way to it.
 
     Raises:
         ProtocolError: the sum lies outside what the parties can have sent: masks did not cancel.
@@ -132,6 +140,7 @@ def read_sum(
         weight=int(weight),
         counts=sums[1:],
         parties=parties,
+        faults=faults,
     )
 
 

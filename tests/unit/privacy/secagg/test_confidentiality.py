@@ -114,7 +114,7 @@ def test_nothing_that_reaches_the_coordinator_opens_a_private_key(make_session):
     session = make_session(3)
     views = session.begin()
     private_keys = {
-        hospital._rounds[1].private_key.private_bytes_raw()
+        hospital._rounds.enrolled(1).private_key.private_bytes_raw()
         for hospital in session.hospitals.values()
     }
     uploads = session.uploads(views)

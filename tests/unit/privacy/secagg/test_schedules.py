@@ -18,22 +18,23 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from privacy.errors import ProtocolError
+from privacy.errors import CohortRefused, ProtocolError
 from privacy.secagg import Certificate
 
 MODEL_HASH = bytes(range(32))
-PARTIES = 5
+PARTIES = 6
 QUORUM = 4
 DIMENSION = 6
 
 party = st.integers(1, PARTIES)
+lies = st.none() | party
 
 
-def claims(view: Any, dropped: frozenset[int]) -> Any:
-    """The survivors as a lying coordinator shows them: without some that did upload."""
+def claims(view: Any, dropped: int) -> Any:
+    """The survivors as a lying coordinator shows them: without one that did upload."""
 
     def rest(values: Any) -> dict[int, Any]:
-        return {index: value for index, value in values.items() if index not in dropped}
+        return {index: value for index, value in values.items() if index != dropped}
 
     return replace(
         view,
@@ -42,7 +43,7 @@ def claims(view: Any, dropped: frozenset[int]) -> Any:
         share_commitments=rest(view.share_commitments),
         signatures=rest(view.signatures),
         sealed_shares=rest(view.sealed_shares),
-        dropped=tuple(sorted({*view.dropped, *dropped})),
+        dropped=tuple(sorted({*view.dropped, dropped})),
     )
 
 
@@ -141,13 +142,13 @@ class Schedules(RuleBasedStateMachine):
         except ProtocolError:
             assert len(self.cohort) - len(self.session.coordinator.missing()) < QUORUM
 
-    def view_for(self, index: int, lie: frozenset[int]) -> Any:
+    def view_for(self, index: int, lie: int | None) -> Any:
         view = self.survivors.get(index)
-        return claims(view, lie) if view is not None and lie else view
+        return view if view is None or lie is None else claims(view, lie)
 
     @precondition(lambda self: self.survivors)
-    @rule(index=party, lie=st.frozensets(party, max_size=2))
-    def echo(self, index: int, lie: frozenset[int]) -> None:
+    @rule(index=party, lie=lies)
+    def echo(self, index: int, lie: int | None) -> None:
         view = self.view_for(index, lie)
         if view is None:
             return
@@ -156,11 +157,12 @@ class Schedules(RuleBasedStateMachine):
         except ProtocolError:
             return
         self.accepted[self.number][index].add(echo.survivors)
+        assert len(echo.survivors) >= QUORUM
         self.echoes[echo.survivors][index] = echo.signature
 
     @precondition(lambda self: self.survivors)
-    @rule(index=party, lie=st.frozensets(party, max_size=2))
-    def reveal(self, index: int, lie: frozenset[int]) -> None:
+    @rule(index=party, lie=lies)
+    def reveal(self, index: int, lie: int | None) -> None:
         view = self.view_for(index, lie)
         if view is None:
             return
@@ -170,21 +172,30 @@ class Schedules(RuleBasedStateMachine):
             reveal = self.session.hospitals[index].reveal(self.number, view, certificate)
         except ProtocolError:
             return
+        assert len(claimed) >= QUORUM
+        assert claimed == tuple(self.cohort) or len(certificate.signatures) >= QUORUM
         self.accepted[self.number][index].add(claimed)
         self.revealed[self.number][index].append(reveal)
 
     @precondition(lambda self: self.survivors and self.revealed[self.number])
     @rule()
     def finish(self) -> None:
+        """From honest reveals for the survivors a quorum gives the sum, and fewer give none."""
         tally = self.session.coordinator._round
         if tally is None:
             return
-        reveals = [reveal for answers in self.revealed[self.number].values() for reveal in answers]
         survivors = tally.survivors
-        try:
-            result = self.session.coordinator.finish(reveals)
-        except ProtocolError:
+        reveals = [
+            reveal
+            for index, answers in self.revealed[self.number].items()
+            for reveal in answers
+            if survivors in self.accepted[self.number][index]
+        ]
+        if len(reveals) < QUORUM:
+            with pytest.raises(CohortRefused, match="below the quorum"):
+                self.session.coordinator.finish(reveals)
             return
+        result = self.session.coordinator.finish(reveals)
         assert result.parties == survivors
         assert result.weight == len(survivors)
         assert result.counts.tolist() == [sum(survivors)]
@@ -192,19 +203,30 @@ class Schedules(RuleBasedStateMachine):
         mean = self.vectors[rows].astype(np.float64).sum(0) / len(rows)
         assert np.array_equal(result.mean, mean.astype(np.float32))
 
-    @rule()
-    def honest_round(self) -> None:
-        """So that random steps are not all that reaches a sum."""
+    @rule(lost=lies)
+    def go_to_survivors(self, lost: int | None) -> None:
+        """Random steps alone rarely come so far."""
         self.next_round()
         for index in range(1, PARTIES + 1):
             self.enrol(index)
         self.begin()
-        for index in range(1, PARTIES):
-            self.upload(index, MODEL_HASH)
-            self.deliver(index)
+        for index in range(1, PARTIES + 1):
+            if index != lost:
+                self.upload(index, MODEL_HASH)
+                self.deliver(index)
         self.close()
+
+    @precondition(lambda self: self.survivors)
+    @rule(but=party)
+    def go_to_reveals(self, but: int) -> None:
+        """The honest rest of a round, but for one party."""
         for index in self.survivors:
-            self.echo(index, frozenset())
+            if index != but:
+                self.echo(index, None)
+        for index in self.survivors:
+            if index != but:
+                self.reveal(index, None)
+        self.finish()
 
     @invariant()
     def each_party_uploads_once_and_answers_for_one_set(self) -> None:

@@ -29,6 +29,14 @@ def test_a_mask_is_the_keystream(dtype, length):
     assert np.array_equal(masked, stream)
 
 
+@pytest.mark.parametrize("start_block", [1, 7, 2**32 - 1, 2**64 + 5])
+def test_a_keystream_can_be_read_from_any_block(start_block):
+    whole, part = np.empty(64, np.uint8), np.empty(32, np.uint8)
+    Keystream(KEYS[1], start_block=start_block - 1).read_into(whole)
+    Keystream(KEYS[1], start_block=start_block).read_into(part)
+    assert np.array_equal(part, whole[16:48])
+
+
 @given(
     dtype=st.sampled_from([np.uint16, np.uint32]),
     values=st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=50),

@@ -13,7 +13,8 @@ KEYS = [bytes([number]) * 32 for number in range(5)]
 def test_known_answers(vectors):
     for vector in vectors["mask"]:
         stream = np.empty(len(vector["stream"]) // 2, np.uint8)
-        Keystream(bytes.fromhex(vector["key"])).read_into(stream)
+        start_block = vector.get("start_block", 0)
+        Keystream(bytes.fromhex(vector["key"]), start_block=start_block).read_into(stream)
         assert stream.tobytes().hex() == vector["stream"], vector["source"]
 
 

@@ -1,13 +1,14 @@
 # make demo   the whole platform on this machine: three hospitals train a classifier together
 # make test   lint, types, import contracts and all tests
 # make bench  the figures of the README
+# make bench-secagg  the figures of docs/secure-aggregation.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest bench lock clean
+.PHONY: demo test lint types contracts pytest bench bench-secagg lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -29,6 +30,9 @@ pytest: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.rounds
+
+bench-secagg: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.secagg
 
 # Pins everything to what a fresh environment resolves today.
 lock:

@@ -54,10 +54,20 @@ _log = sa.Table(
     sa.Column("previous", sa.Text, nullable=False),
     sa.Column("hash", sa.Text, nullable=False),
 )
+_journal = sa.Table(
+    "journal",
+    _metadata,
+    sa.Column("training_id", sa.Uuid, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("step", sa.Text, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("at", sa.Text, nullable=False),
+)
+_REPEATABLE_STEP = "survivors"
 _APPEND_ONLY = [
     f"CREATE TRIGGER IF NOT EXISTS {table.name}_no_{operation} BEFORE {operation} ON {table.name} "
     f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
-    for table in (_rounds, _log)
+    for table in (_rounds, _log, _journal)
     for operation in ("update", "delete")
 ]
 
@@ -70,6 +80,57 @@ class LogEntry:
     at: datetime
     event: str
     details: dict[str, Any]
+
+
+class TrainingJournal:
+    """The steps this hospital has taken in the rounds of one training; see ``SiteStore.journal``.
+
+    What the steps mean is the secure sum's affair (``privacy.secagg.journal``).
+    """
+
+    def __init__(
+        self, engine: sa.Engine, training_id: UUID, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._training_id = training_id
+        self._clock = clock
+
+    def record(self, round_number: int, step: str, digest: bytes) -> None:
+        """Writes a step; it is on disk before this returns.
+
+        Raises:
+            Conflict: the step is there already; ``survivors`` may be repeated with one digest.
+        """
+        row = {
+            "training_id": self._training_id,
+            "number": round_number,
+            "step": step,
+            "digest": digest,
+            "at": timestamp(self._clock()),
+        }
+        with self._engine.begin() as connection:
+            earlier = self._steps(connection, round_number).get(step)
+            if earlier is None:
+                connection.execute(_journal.insert().values(row))
+        if earlier is not None and not (step == _REPEATABLE_STEP and earlier == digest):
+            raise Conflict(
+                "round-reused",
+                f"round {round_number} of training {self._training_id}: the journal holds the step "
+                f"{step!r} already",
+            )
+
+    def recorded(self, round_number: int) -> dict[str, bytes]:
+        """Returns the digests of the steps taken in a round, in the order they were taken."""
+        with self._engine.begin() as connection:
+            return self._steps(connection, round_number)
+
+    def _steps(self, connection: Connection, round_number: int) -> dict[str, bytes]:
+        rows = connection.execute(
+            sa.select(_journal.c.step, _journal.c.digest)
+            .where(_journal.c.training_id == self._training_id, _journal.c.number == round_number)
+            .order_by(sa.text("rowid"))
+        ).all()
+        return {row.step: row.digest for row in rows}
 
 
 class SiteStore:
@@ -116,6 +177,10 @@ class SiteStore:
                 f"round {number} of training {training_id}, or its id {round_id}, "
                 "was begun here before",
             ) from None
+
+    def journal(self, training_id: UUID) -> TrainingJournal:
+        """Returns the record of what this hospital has answered in the rounds of a training."""
+        return TrainingJournal(self._engine, training_id, clock=self._clock)
 
     def pin_identity(self, hospital_id: str, *, signing_key: str, sealing_key: str) -> None:
         """Keeps a hospital's keys the first time they are seen, and compares them ever after.

@@ -8,8 +8,9 @@
     └── ProtocolError         secure aggregation: a peer or the coordinator broke a rule
         ├── ParametersRefused     parameters this party would not have chosen
         ├── CohortRefused         too few, unknown or missing parties in a cohort or survivor set
+        ├── CertificateRefused    a survivor set that no quorum has echoed
         ├── SignatureRefused      a signature that does not verify
-        ├── ShareRefused          a sealed share that does not open, or does not fit its key
+        ├── ShareRefused          shares that do not open, or do not fit what their dealer fixed
         ├── RoundReused           a round or an answer that was given before
         └── InputRefused          a vector, weight or count that the sum cannot hold
 """
@@ -41,12 +42,16 @@ class CohortRefused(ProtocolError):
     """Too few, unknown or missing parties in a cohort or survivor set."""
 
 
+class CertificateRefused(ProtocolError):
+    """A survivor set that no quorum of its members has echoed."""
+
+
 class SignatureRefused(ProtocolError):
     """A signature that does not verify under the pinned key of its party."""
 
 
 class ShareRefused(ProtocolError):
-    """A sealed share that does not open, or shares that do not fit the key they came from."""
+    """Shares that do not open, or do not fit what their dealer has committed to."""
 
 
 class RoundReused(ProtocolError):

@@ -7,15 +7,18 @@ their masks do not cancel and the sum is noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.errors import InputRefused, ProtocolError
 from privacy.secagg.encoding import DIGEST_BYTES, digest, index_bytes, kdf, number_bytes
-from privacy.secagg.keys import PublicIdentity
+from privacy.secagg.keys import PublicIdentity, agree
 from privacy.secagg.masking import MaskedVector
 from privacy.secagg.parameters import SumParameters
+from privacy.secagg.shamir import SHARE_BYTES
 
-_PROTOCOL = b"fedmed secure sum 1 "
+_PROTOCOL = b"fedmed secure sum 2 "
 _LAST_ROUND = 2**32 - 1
 
 
@@ -66,6 +69,30 @@ def pair_mask_key(agreed: bytes, context: bytes) -> bytes:
     return kdf(agreed, _PROTOCOL + b"pair" + context)
 
 
+def pair_mask_keys(
+    private_key: X25519PrivateKey, public_keys: Mapping[int, bytes], context: bytes, *, index: int
+) -> tuple[list[bytes], list[bytes]]:
+    """Returns the keys of the masks that a party adds, and of those that it subtracts.
+
+    Of each pair the lower index adds the mask and the higher subtracts it.
+
+    Args:
+        private_key: the party's, of the round.
+        public_keys: the other parties' keys; an entry of the party itself is left out.
+        context: the round's.
+        index: the party.
+
+    Raises:
+        ProtocolError: another party's key cannot be used.
+    """
+    add: list[bytes] = []
+    subtract: list[bytes] = []
+    for other in sorted(set(public_keys) - {index}):
+        agreed = agree(private_key, public_keys[other], party=other)
+        (add if index < other else subtract).append(pair_mask_key(agreed, context))
+    return add, subtract
+
+
 def self_mask_key(seed: bytes, context: bytes) -> bytes:
     """Returns the key of the mask that one party adds for itself."""
     return kdf(seed, _PROTOCOL + b"self" + context)
@@ -76,12 +103,44 @@ def seed_commitment(seed: bytes, context: bytes, *, index: int) -> bytes:
     return digest(_PROTOCOL + b"commitment", context, number_bytes(index), seed)
 
 
-def upload_digest(masked: MaskedVector, commitment: bytes) -> bytes:
-    """Returns 32 bytes that fix the content of an upload."""
-    return digest(_PROTOCOL + b"upload", commitment, masked.data)
+def share_commitment(
+    share: bytes, *, purpose: bytes, session: bytes, round_number: int, dealer: int, receiver: int
+) -> bytes:
+    """Returns 32 bytes that fix a share and, a share being 256 random bits, hide it.
+
+    The coordinator tells by it which of the revealed shares are those that were dealt.
+    """
+    return digest(
+        _PROTOCOL + b"share of the " + purpose,
+        session,
+        number_bytes(round_number),
+        number_bytes(dealer),
+        number_bytes(receiver),
+        share,
+    )
 
 
-def enrolment_statement(session: bytes, round_number: int, index: int, public_key: bytes) -> bytes:
+def vector_digest(masked: MaskedVector, bad_dealers: Iterable[int]) -> bytes:
+    """Returns 32 bytes that fix a masked vector and whom its sender names."""
+    return digest(_PROTOCOL + b"vector", index_bytes(bad_dealers), masked.data)
+
+
+def upload_digest(
+    vector: bytes, commitment: bytes, share_commitments: Mapping[int, bytes]
+) -> bytes:
+    """Returns 32 bytes that fix the content of an upload, from the digest of its vector."""
+    return digest(
+        _PROTOCOL + b"upload", vector, commitment, *_fixed(share_commitments, DIGEST_BYTES)
+    )
+
+
+def enrolment_statement(
+    session: bytes,
+    round_number: int,
+    index: int,
+    public_key: bytes,
+    share_commitments: Mapping[int, bytes],
+) -> bytes:
     """Returns what an enrolment's signature covers."""
     return digest(
         _PROTOCOL + b"enrolment signature",
@@ -89,6 +148,7 @@ def enrolment_statement(session: bytes, round_number: int, index: int, public_ke
         number_bytes(round_number),
         number_bytes(index),
         public_key,
+        *_fixed(share_commitments, DIGEST_BYTES),
     )
 
 
@@ -97,12 +157,47 @@ def upload_statement(context: bytes, index: int, content: bytes) -> bytes:
     return digest(_PROTOCOL + b"upload signature", context, number_bytes(index), content)
 
 
-def reveal_statement(context: bytes, index: int, shares: Mapping[int, bytes]) -> bytes:
+def survivors_digest(context: bytes, survivors: Iterable[int]) -> bytes:
+    """Returns 32 bytes that fix a set of survivors."""
+    return digest(_PROTOCOL + b"survivors", context, index_bytes(survivors))
+
+
+def echo_statement(context: bytes, index: int, survivors: Iterable[int]) -> bytes:
+    """Returns what an echo's signature covers."""
+    return digest(
+        _PROTOCOL + b"echo signature", context, number_bytes(index), index_bytes(survivors)
+    )
+
+
+def reveal_statement(
+    context: bytes,
+    index: int,
+    survivors: Iterable[int],
+    *,
+    shares: Mapping[int, bytes],
+    key_shares: Mapping[int, bytes],
+) -> bytes:
     """Returns what a reveal's signature covers."""
     return digest(
         _PROTOCOL + b"reveal signature",
         context,
         number_bytes(index),
-        index_bytes(shares),
-        *(shares[dealer] for dealer in sorted(shares)),
+        index_bytes(survivors),
+        *_fixed(shares, SHARE_BYTES),
+        *_fixed(key_shares, SHARE_BYTES),
     )
+
+
+def _fixed(values: Mapping[int, bytes], size: int) -> tuple[bytes, bytes]:
+    """Returns indices and values, in ascending order, as two parts of a digest.
+
+    Raises:
+        ProtocolError: a value has another size, so that the joined values would be ambiguous.
+    """
+    indices = sorted(values)
+    for index in indices:
+        if len(values[index]) != size:
+            raise ProtocolError(
+                f"the value for party {index} has {len(values[index])} bytes, {size} are needed"
+            )
+    return index_bytes(indices), b"".join(values[index] for index in indices)

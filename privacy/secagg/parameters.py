@@ -121,6 +121,13 @@ class SumParameters:
         """One quantisation step of a vector that enters with ``max_weight``."""
         return self.clip / self.largest
 
+    def check_least_cohort(self, least_cohort: int) -> None:
+        """Raises ParametersRefused when so small a sum would hide nothing, or none is as large."""
+        if type(least_cohort) is not int or not LEAST_QUORUM <= least_cohort <= len(self.roster):
+            raise ParametersRefused(
+                f"least_cohort: {least_cohort!r} must lie in {LEAST_QUORUM} to {len(self.roster)}"
+            )
+
     def encode(self) -> bytes:
         """Returns 32 bytes that differ whenever any of the values differs."""
         return digest(

@@ -78,4 +78,4 @@ class Sealer:
 
 def _key_label(session: bytes, sender: int, receiver: int) -> bytes:
     """Separates the keys by session and direction."""
-    return b"fedmed secure sum 1 seal" + session + index_bytes([sender]) + index_bytes([receiver])
+    return b"fedmed secure sum 2 seal" + session + index_bytes([sender]) + index_bytes([receiver])

@@ -4,16 +4,21 @@
     views = secure_sum.begin(7, enrolments=enrolments, model_hash=h)    # one for each party
     for upload in arriving: secure_sum.add(upload)
     views = secure_sum.close()
+    if secure_sum.needs_echo:                                           # a party was lost
+        for echo in arriving: secure_sum.add_echo(echo)
+        certificate = secure_sum.certificate()
     result = secure_sum.finish(reveals)
 
 1. *Begin.* Check each enrolment under the pinned identity of its sender; fix the cohort; show each
    party the cohort's keys and the shares sealed for it.
 2. *Add.* Check each upload as it arrives and fold its masked vector into one running sum; no vector
    is kept, so that memory does not grow with the number of parties.
-3. *Close.* If a party of the cohort is missing, its pair masks remain in the sum: refuse, naming
-   it. Else show each party the signatures of all uploads and the shares sealed for it.
-4. *Finish.* From the revealed shares rebuild each party's seed (Shamir 1979), hold it to its
-   commitment, subtract its self mask. The pair masks have cancelled; read the sum.
+3. *Close.* The parties whose upload arrived are the survivors: at least a quorum, or the round
+   cannot be finished. Show each of them all uploads' digests and the shares sealed for it.
+4. After a loss, collect echoes of a quorum of the survivors into a certificate.
+5. *Finish.* From the revealed shares that fit their dealers' commitments rebuild each survivor's
+   seed and each dropped party's round key (``recovery``); remove the survivors' self masks and the
+   pair masks that the dropped parties would have cancelled. Read the sum.
 
 Source: Bonawitz et al., Practical secure aggregation for privacy-preserving machine learning, CCS
 2017; ``privacy.secagg.participant`` gives the other half and the differences. The coordinator is
@@ -23,46 +28,25 @@ not trusted: its checks serve to name who broke a rule, the parties' own checks 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
-import numpy as np
-
-from privacy.errors import CohortRefused, ProtocolError, RoundReused, ShareRefused
-from privacy.secagg.admission import verify_enrolment, verify_reveal, verify_upload
-from privacy.secagg.context import (
-    check_round_number,
-    round_context,
-    seed_commitment,
-    self_mask_key,
-)
+from privacy.errors import CertificateRefused, CohortRefused, ProtocolError, RoundReused
+from privacy.secagg.admission import verify_echo, verify_enrolment, verify_reveal, verify_upload
+from privacy.secagg.context import check_round_number
 from privacy.secagg.keys import PublicIdentity, check_roster
-from privacy.secagg.masking import MaskedVector, apply_masks
-from privacy.secagg.messages import CohortView, Enrolment, Reveal, SurvivorView, Upload
-from privacy.secagg.parameters import SumParameters
+from privacy.secagg.masking import apply_masks
+from privacy.secagg.messages import (
+    Certificate,
+    CohortView,
+    Echo,
+    Enrolment,
+    Reveal,
+    SurvivorView,
+    Upload,
+)
+from privacy.secagg.parameters import LEAST_QUORUM, SumParameters
 from privacy.secagg.quantiser import SumResult, read_sum
-from privacy.secagg.shamir import combine
-
-
-@dataclass(frozen=True, slots=True)
-class _Receipt:
-    """What is kept of an upload: all but its vector."""
-
-    digest: bytes
-    commitment: bytes
-    signature: bytes
-    sealed_shares: Mapping[int, bytes]
-
-
-@dataclass(slots=True)
-class _Round:
-    """The open round."""
-
-    number: int
-    cohort: tuple[int, ...]
-    context: bytes
-    total: MaskedVector
-    receipts: dict[int, _Receipt] = field(default_factory=dict)
-    closed: bool = False
+from privacy.secagg.recovery import Recovery
+from privacy.secagg.tally import Tally
 
 
 class SecureSum:
@@ -71,15 +55,27 @@ class SecureSum:
     Args:
         parameters: the coordinator's own copy.
         roster: the identity of every party.
+        least_cohort: the fewest parties of a cohort and of a sum, if more than the quorum.
+        workers: processes that share the removal of masks from a large vector.
 
     Raises:
-        ParametersRefused: the roster does not fit the parameters.
+        ParametersRefused: the roster or least_cohort does not fit the parameters.
     """
 
-    def __init__(self, parameters: SumParameters, roster: Mapping[int, PublicIdentity]) -> None:
+    def __init__(
+        self,
+        parameters: SumParameters,
+        roster: Mapping[int, PublicIdentity],
+        *,
+        least_cohort: int = LEAST_QUORUM,
+        workers: int = 1,
+    ) -> None:
+        parameters.check_least_cohort(least_cohort)
         self._parameters = parameters
         self._roster = check_roster(roster, parameters)
-        self._round: _Round | None = None
+        self._least = max(least_cohort, parameters.quorum)
+        self._workers = workers
+        self._round: Tally | None = None
         self._last_round = 0
 
     def verify_enrolment(self, round_number: int, enrolment: Enrolment) -> None:
@@ -88,8 +84,7 @@ class SecureSum:
         Call it as enrolments arrive, to leave out a party whose enrolment is bad.
 
         Raises:
-            CohortRefused: sender, round or receivers of the shares are wrong.
-            SignatureRefused: it is not signed by its sender.
+            CohortRefused, SignatureRefused, ProtocolError: see ``admission.verify_enrolment``.
         """
         verify_enrolment(
             enrolment, round_number=round_number, parameters=self._parameters, roster=self._roster
@@ -110,7 +105,7 @@ class SecureSum:
 
         Raises:
             RoundReused: the number is not larger than the last one.
-            CohortRefused: a party enrolled twice, or fewer than the quorum did.
+            CohortRefused: a party enrolled twice, or too few did.
             SignatureRefused: an enrolment is not its sender's.
         """
         check_round_number(round_number)
@@ -122,60 +117,42 @@ class SecureSum:
             if enrolment.index in enrolled:
                 raise CohortRefused(f"party {enrolment.index} enrolled twice")
             enrolled[enrolment.index] = enrolment
-        if len(enrolled) < self._parameters.quorum:
+        cohort = sorted(enrolled)
+        if len(cohort) < self._least:
             raise CohortRefused(
-                f"{len(enrolled)} parties enrolled ({sorted(enrolled)}), below the quorum "
-                f"{self._parameters.quorum}"
+                f"{len(cohort)} parties enrolled ({cohort}), below the {self._named_least()}"
             )
-        cohort = tuple(sorted(enrolled))
-        public_keys = {index: enrolled[index].public_key for index in cohort}
-        context = round_context(
-            parameters=self._parameters,
-            round_number=round_number,
+        self._round = Tally.begin(
+            round_number,
+            {index: enrolled[index] for index in cohort},
             model_hash=model_hash,
-            public_keys=public_keys,
+            parameters=self._parameters,
             roster=self._roster,
         )
-        total = np.zeros(self._parameters.length, self._parameters.dtype)
-        self._round = _Round(round_number, cohort, context, total)
         self._last_round = round_number
-        signatures = {index: enrolled[index].signature for index in cohort}
-        sealed = {index: enrolled[index].sealed_shares for index in cohort}
-        return {
-            receiver: CohortView(
-                round_number, public_keys, signatures, _addressed_to(receiver, sealed)
-            )
-            for receiver in cohort
-        }
+        return self._round.cohort_views()
 
     def add(self, upload: Upload) -> None:
         """Checks an upload and folds its masked vector into the sum; the vector is not kept.
 
         Raises:
             RoundReused: its sender has uploaded before, or the round is closed.
-            CohortRefused: sender, round or receivers of the shares are wrong.
-            InputRefused: the vector has another size or type than agreed.
-            SignatureRefused: it is not signed by its sender under this round's context.
+            CohortRefused, InputRefused, SignatureRefused: see ``admission.verify_upload``.
         """
-        open_round = self._open_round()
-        if open_round.closed:
-            raise RoundReused(f"round {open_round.number} is closed to uploads")
-        if upload.index in open_round.receipts:
-            raise RoundReused(
-                f"party {upload.index} has uploaded in round {open_round.number} before"
-            )
-        masked, content = verify_upload(
+        current = self._open_round()
+        if current.closed:
+            raise RoundReused(f"round {current.number} is closed to uploads")
+        if upload.index in current.receipts:
+            raise RoundReused(f"party {upload.index} has uploaded in round {current.number} before")
+        masked, digest = verify_upload(
             upload,
-            round_number=open_round.number,
-            cohort=open_round.cohort,
-            context=open_round.context,
+            round_number=current.number,
+            cohort=current.cohort,
+            context=current.context,
             parameters=self._parameters,
             roster=self._roster,
         )
-        np.add(open_round.total, masked, out=open_round.total)
-        open_round.receipts[upload.index] = _Receipt(
-            content, upload.commitment, upload.signature, dict(upload.sealed_shares)
-        )
+        current.fold(upload, masked, digest)
 
     def missing(self) -> tuple[int, ...]:
         """Returns the parties of the cohort whose upload has not arrived, ascending.
@@ -183,37 +160,80 @@ class SecureSum:
         Raises:
             ProtocolError: no round is open.
         """
-        open_round = self._open_round()
-        return tuple(index for index in open_round.cohort if index not in open_round.receipts)
+        return self._open_round().dropped
+
+    def bad_dealers(self) -> dict[int, tuple[int, ...]]:
+        """Returns whom each party named as having dealt it an unusable share of a round key.
+
+        Raises:
+            ProtocolError: no round is open.
+        """
+        receipts = self._open_round().receipts
+        return {index: receipt.bad_dealers for index, receipt in receipts.items()}
 
     def close(self) -> dict[int, SurvivorView]:
         """Closes the round to uploads.
 
         Returns:
-            What to send to each party, by its index.
+            What to send to each survivor, by its index.
 
         Raises:
-            CohortRefused: uploads are missing; the message names their parties.
+            CohortRefused: too few uploads arrived; the message names the missing parties. The round
+                stays open to them.
             ProtocolError: no round is open.
         """
-        open_round = self._open_round()
-        missing = self.missing()
-        if missing:
+        current = self._open_round()
+        survivors = current.survivors
+        if len(survivors) < self._least:
             raise CohortRefused(
-                f"round {open_round.number}: no upload of parties {list(missing)} arrived; "
-                f"their masks remain in the sum, so the round cannot be finished"
+                f"round {current.number}: no upload of parties {list(current.dropped)} arrived; "
+                f"the {len(survivors)} others are below the {self._named_least()}, so the round "
+                f"cannot be finished"
             )
-        open_round.closed = True
-        receipts = open_round.receipts
-        digests = {index: receipts[index].digest for index in open_round.cohort}
-        signatures = {index: receipts[index].signature for index in open_round.cohort}
-        sealed = {index: receipts[index].sealed_shares for index in open_round.cohort}
-        return {
-            receiver: SurvivorView(
-                open_round.number, digests, signatures, _addressed_to(receiver, sealed)
+        current.closed = True
+        return current.survivor_views()
+
+    @property
+    def needs_echo(self) -> bool:
+        """Whether the closed round has lost a party, so that it reveals upon a certificate alone.
+
+        Raises:
+            ProtocolError: the round is not closed.
+        """
+        return bool(self._closed_round().dropped)
+
+    def add_echo(self, echo: Echo) -> None:
+        """Takes a survivor's word that it accepts the survivors; the same word twice is harmless.
+
+        Raises:
+            ProtocolError: the round is not closed.
+            CohortRefused, SignatureRefused: see ``admission.verify_echo``.
+        """
+        current = self._closed_round()
+        verify_echo(
+            echo,
+            round_number=current.number,
+            survivors=current.survivors,
+            context=current.context,
+            roster=self._roster,
+        )
+        current.echoes[echo.index] = echo.signature
+
+    def certificate(self) -> Certificate:
+        """Returns what lets the survivors reveal after a loss.
+
+        Raises:
+            ProtocolError: the round is not closed.
+            CertificateRefused: fewer survivors than the quorum have echoed.
+        """
+        current = self._closed_round()
+        if len(current.echoes) < self._parameters.quorum:
+            raise CertificateRefused(
+                f"round {current.number}: {len(current.echoes)} of the survivors "
+                f"{list(current.survivors)} have echoed ({sorted(current.echoes)}), below the "
+                f"quorum {self._parameters.quorum}"
             )
-            for receiver in open_round.cohort
-        }
+        return Certificate(current.number, current.survivors, dict(current.echoes))
 
     def verify_reveal(self, reveal: Reveal) -> None:
         """Returns only if a reveal is well-formed and signed by its sender.
@@ -222,20 +242,20 @@ class SecureSum:
 
         Raises:
             ProtocolError: the round is not closed.
-            CohortRefused: sender, round or shares are wrong.
-            SignatureRefused: it is not signed by its sender under this round's context.
+            CohortRefused, SignatureRefused: see ``admission.verify_reveal``.
         """
-        closed_round = self._closed_round()
+        current = self._closed_round()
         verify_reveal(
             reveal,
-            round_number=closed_round.number,
-            cohort=closed_round.cohort,
-            context=closed_round.context,
+            round_number=current.number,
+            survivors=current.survivors,
+            dropped=current.dropped,
+            context=current.context,
             roster=self._roster,
         )
 
     def finish(self, reveals: Iterable[Reveal]) -> SumResult:
-        """Removes the self masks and reads the sum; the round is over.
+        """Removes the masks that remain and reads the sum; the round is over.
 
         A quorum of reveals is enough. After a refusal the round can be finished with other reveals.
 
@@ -243,9 +263,9 @@ class SecureSum:
             ProtocolError: the round is not closed, or its sum is outside what can have been sent.
             CohortRefused: fewer reveals than the quorum, or two of one party.
             SignatureRefused: a reveal is not its sender's.
-            ShareRefused: shares do not give the seed that their dealer committed to.
+            ShareRefused: too few shares of a secret are right, or their dealer broke the rules.
         """
-        closed_round = self._closed_round()
+        current = self._closed_round()
         answers: dict[int, Reveal] = {}
         for reveal in reveals:
             self.verify_reveal(reveal)
@@ -257,44 +277,31 @@ class SecureSum:
             raise CohortRefused(
                 f"{len(answers)} parties revealed ({sorted(answers)}), below the quorum {quorum}"
             )
-        chosen = [answers[index] for index in sorted(answers)[:quorum]]
-        keys = [
-            self_mask_key(_rebuild_seed(closed_round, dealer, chosen), closed_round.context)
-            for dealer in closed_round.cohort
-        ]
-        apply_masks(closed_round.total, add=[], subtract=keys)
+        recovery = Recovery(self._parameters, round_number=current.number, reveals=answers)
+        add, subtract = current.remaining_masks(recovery)
         self._round = None
+        apply_masks(current.total, add=add, subtract=subtract, workers=self._workers)
         return read_sum(
-            closed_round.total, parameters=self._parameters, parties=closed_round.cohort
+            current.total,
+            parameters=self._parameters,
+            parties=current.survivors,
+            faults=recovery.faults,
         )
 
-    def _open_round(self) -> _Round:
+    def _named_least(self) -> str:
+        """How to name the fewest parties in a refusal."""
+        quorum = self._parameters.quorum
+        return f"quorum {quorum}" if self._least == quorum else f"least cohort {self._least}"
+
+    def _open_round(self) -> Tally:
         """Returns the round."""
         if self._round is None:
             raise ProtocolError("no round is open: begin one with its enrolments")
         return self._round
 
-    def _closed_round(self) -> _Round:
+    def _closed_round(self) -> Tally:
         """Returns the round if it waits for reveals."""
         current = self._open_round()
         if not current.closed:
             raise ProtocolError(f"round {current.number} is not closed: close it before reveals")
         return current
-
-
-def _rebuild_seed(closed_round: _Round, dealer: int, reveals: Iterable[Reveal]) -> bytes:
-    """Combines the shares of a party's seed and holds the result to the party's commitment."""
-    shares = {reveal.index: reveal.shares[dealer] for reveal in reveals}
-    seed = combine(shares)
-    commitment = closed_round.receipts[dealer].commitment
-    if seed_commitment(seed, closed_round.context, index=dealer) != commitment:
-        raise ShareRefused(
-            f"the shares of party {dealer}'s self mask that parties {sorted(shares)} revealed do "
-            f"not give what it committed to: one of them, or party {dealer}, broke the rules"
-        )
-    return seed
-
-
-def _addressed_to(receiver: int, sealed: Mapping[int, Mapping[int, bytes]]) -> dict[int, bytes]:
-    """Returns the shares that the others sealed for the receiver, by their sender."""
-    return {sender: shares[receiver] for sender, shares in sealed.items() if sender != receiver}

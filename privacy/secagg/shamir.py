@@ -37,22 +37,44 @@ def split(
     return {index: _evaluate(polynomial, index).to_bytes(SHARE_BYTES, "big") for index in indices}
 
 
-def combine(shares: Mapping[int, bytes]) -> bytes:
+def combine(shares: Mapping[int, bytes], weights: Mapping[int, int] | None = None) -> bytes:
     """Returns the secret of 32 bytes from a quorum of shares, by their index.
 
     Shares that were changed give another secret or none: compare the result with a commitment.
+
+    Args:
+        shares: exactly a quorum of them, or more that are all right.
+        weights: ``weights_at_zero`` of the same indices, if the caller has them.
 
     Raises:
         ShareRefused: a share is no field element, or together they give no 32-byte secret.
     """
     elements = {index: _element(index, share) for index, share in shares.items()}
-    secret = (
-        sum(weight * elements[index] for index, weight in _weights_at_zero(elements).items())
-        % PRIME
-    )
+    if weights is None:
+        weights = weights_at_zero(elements)
+    secret = sum(weights[index] * element for index, element in elements.items()) % PRIME
     if secret >= 2 ** (8 * SECRET_BYTES):
         raise ShareRefused(f"the shares of parties {sorted(shares)} belong to no secret")
     return secret.to_bytes(SECRET_BYTES, "big")
+
+
+def weights_at_zero(indices: Iterable[int]) -> dict[int, int]:
+    """Returns Lagrange's weights of f(index) in f(0); they are the same for every secret."""
+    points = tuple(indices)
+    weights = {}
+    for point in points:
+        numerator = denominator = 1
+        for other in points:
+            if other != point:
+                numerator = numerator * other % PRIME
+                denominator = denominator * (other - point) % PRIME
+        weights[point] = numerator * pow(denominator, -1, PRIME) % PRIME
+    return weights
+
+
+def is_share(share: bytes) -> bool:
+    """Whether the bytes are an element of the field, as every share is."""
+    return len(share) == SHARE_BYTES and int.from_bytes(share, "big") < PRIME
 
 
 def _evaluate(polynomial: Iterable[int], at: int) -> int:
@@ -65,21 +87,6 @@ def _evaluate(polynomial: Iterable[int], at: int) -> int:
 
 def _element(index: int, share: bytes) -> int:
     """Reads a share."""
-    element = int.from_bytes(share, "big")
-    if len(share) != SHARE_BYTES or element >= PRIME:
+    if not is_share(share):
         raise ShareRefused(f"the share of party {index} is no element of the field")
-    return element
-
-
-def _weights_at_zero(indices: Iterable[int]) -> dict[int, int]:
-    """Lagrange's weights of f(index) in f(0)."""
-    points = tuple(indices)
-    weights = {}
-    for point in points:
-        numerator = denominator = 1
-        for other in points:
-            if other != point:
-                numerator = numerator * other % PRIME
-                denominator = denominator * (other - point) % PRIME
-        weights[point] = numerator * pow(denominator, -1, PRIME) % PRIME
-    return weights
+    return int.from_bytes(share, "big")

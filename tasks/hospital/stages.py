@@ -35,6 +35,7 @@ from privacy.noise import SecureGenerator
 from privacy.secagg.participant import Participant
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.guard import check_data, check_invitation
+from tasks.hospital.journal import SiteJournal
 from tasks.hospital.refusal import Refusal, contained
 from tasks.hospital.site import Site
 
@@ -112,6 +113,7 @@ def _take_part(
         sum_parameters(invitation, parameters=layout(incoming).size),
         site.identity,
         identities(invitation),
+        journal=SiteJournal(site.store.journal(invitation.training_id)),
     )
     round_id = invitation.round_id
     exchange.put(round_id, "enrolment", encode_enrolment(participant.enrol(invitation.number)))

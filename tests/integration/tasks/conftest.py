@@ -37,7 +37,7 @@ from fl.secure_round import COUNTERS, PUBLIC_WEIGHT, identities, sum_parameters
 from fl.spec import FedAvg, ModelSpec, StrategySpec
 from fl.weights import encode_weights, layout
 from privacy.plan import PrivacyPlan
-from privacy.secagg import Identity, Participant
+from privacy.secagg import Identity, MemoryJournal, Participant
 from tasks.cohort import OpenedRound, open_round
 from tasks.coordinator import Coordinator
 from tasks.gather import GatheredSum, gather_masked_updates
@@ -235,6 +235,7 @@ class Consortium:
             parameters,
             hospital.identity,
             identities(invitation),
+            journal=MemoryJournal(),
         )
         number = invitation.number
         if not self._send(hospital, "enrolment", participant.enrol(number), encode_enrolment):

@@ -225,16 +225,18 @@ def test_an_upload_that_was_changed_on_its_way_is_refused(consortium: Any) -> No
 def test_shares_that_do_not_fit_give_no_sum(
     consortium: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """North signs other shares than it holds: either it or their dealer may have lied."""
+    """North signs other shares than it holds; of three parties none can be done without."""
     honest = participant.reveal_statement
 
-    def reveal_statement(context: bytes, index: int, shares: dict[int, bytes]) -> bytes:
+    def reveal_statement(
+        context: bytes, index: int, survivors: Any, *, shares: dict[int, bytes], **others: Any
+    ) -> bytes:
         if index == 2:
             shares[1] = shares[1][:-1] + bytes([shares[1][-1] ^ 1])
-        return honest(context, index, shares)
+        return honest(context, index, survivors, shares=shares, **others)
 
     monkeypatch.setattr(participant, "reveal_statement", reveal_statement)
-    with pytest.raises(SumRefused, match=r"^ShareRefused: the shares of party 1's self mask"):
+    with pytest.raises(SumRefused, match=r"^ShareRefused: party 1's self mask: .* \[2\]"):
         consortium.gather(consortium.open())
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fl.messages import decode_reveal, decode_upload, encode_upload
 from fl.secure_round import COUNTERS, PUBLIC_WEIGHT, identities, sum_parameters
-from privacy.secagg import Participant, SecureSum, Upload
+from privacy.secagg import MemoryJournal, Participant, SecureSum, Upload
 from privacy.secagg.context import self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.shamir import combine
@@ -168,7 +168,8 @@ def test_under_fixed_masks_any_input_gives_residues_as_even_as_any_other(
                 parameters,
                 consortium.hospitals[name].identity,
                 identities(invitation),
-                np.random.default_rng(seed).bytes,
+                journal=MemoryJournal(),
+                randomness=np.random.default_rng(seed).bytes,
             )
             for seed, name in enumerate(consortium.hospitals)
         ]

@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 from privacy.secagg import (
+    Certificate,
     CohortView,
     Enrolment,
     Identity,
+    Journal,
+    MemoryJournal,
     Participant,
     PublicIdentity,
     Reveal,
     SecureSum,
     SumParameters,
     SumResult,
+    SurvivorView,
     Upload,
     least_quorum,
 )
@@ -35,6 +39,8 @@ class Session:
     roster: dict[int, PublicIdentity]
     hospitals: dict[int, Participant]
     coordinator: SecureSum
+    journals: dict[int, Journal]
+    generator: np.random.Generator
     captured: list[Any] = field(default_factory=list)
 
     def begin(self, round_number: int = 1) -> dict[int, CohortView]:
@@ -56,12 +62,38 @@ class Session:
     def uploads(self, views: dict[int, CohortView]) -> dict[int, Upload]:
         return {index: self.upload(index, view) for index, view in views.items()}
 
-    def to_reveals(self) -> list[Reveal]:
+    def closed_without(self, *lost: int) -> dict[int, SurvivorView]:
+        """Round 1 up to the survivors, of whom some are lost before their upload."""
+        views = self.begin()
+        for index, view in views.items():
+            if index not in lost:
+                self.coordinator.add(self.upload(index, view))
+        return self.coordinator.close()
+
+    def certificate(self, views: dict[int, SurvivorView]) -> Certificate | None:
+        """The echoes of all survivors, if they are needed."""
+        if not self.coordinator.needs_echo:
+            return None
+        for index, view in views.items():
+            self.coordinator.add_echo(self.hospitals[index].echo(1, view))
+        return self.coordinator.certificate()
+
+    def to_reveals(self, *lost: int) -> list[Reveal]:
         """Round 1 up to the reveals, all honest."""
-        for upload in self.uploads(self.begin()).values():
-            self.coordinator.add(upload)
-        views = self.coordinator.close()
-        return [self.hospitals[index].reveal(1, view) for index, view in views.items()]
+        views = self.closed_without(*lost)
+        certificate = self.certificate(views)
+        return [self.hospitals[i].reveal(1, view, certificate) for i, view in views.items()]
+
+    def restart(self, index: int) -> None:
+        """A party's process ends; another begins on the same journal."""
+        self.hospitals[index] = Participant(
+            index,
+            self.parameters,
+            self.identities[index],
+            self.roster,
+            journal=self.journals[index],
+            randomness=self.generator.bytes,
+        )
 
     def run(
         self,
@@ -87,7 +119,9 @@ class Session:
         return self.coordinator.finish(reveals)
 
 
-def make_session(parties: int = 3, *, seed: int = 0, **values: Any) -> Session:
+def make_session(
+    parties: int = 3, *, seed: int = 0, journals: dict[int, Journal] | None = None, **values: Any
+) -> Session:
     generator = np.random.default_rng(seed)
     values = {"dimension": 10, "counters": 2, "quorum": least_quorum(parties)} | values
     parameters = SumParameters(
@@ -95,11 +129,13 @@ def make_session(parties: int = 3, *, seed: int = 0, **values: Any) -> Session:
     )
     identities = {index: Identity.generate(generator.bytes) for index in parameters.roster}
     roster = {index: identity.public for index, identity in identities.items()}
-    hospitals = {
-        index: Participant(index, parameters, identity, roster, generator.bytes)
-        for index, identity in identities.items()
-    }
-    return Session(parameters, identities, roster, hospitals, SecureSum(parameters, roster))
+    if journals is None:
+        journals = {index: MemoryJournal() for index in parameters.roster}
+    coordinator = SecureSum(parameters, roster)
+    session = Session(parameters, identities, roster, {}, coordinator, journals, generator)
+    for index in parameters.roster:
+        session.restart(index)
+    return session
 
 
 @pytest.fixture(name="make_session", scope="session")
@@ -110,6 +146,12 @@ def make_session_fixture() -> Callable[..., Session]:
 @pytest.fixture
 def session() -> Session:
     return make_session()
+
+
+@pytest.fixture
+def five() -> Session:
+    """Five parties, of which four suffice."""
+    return make_session(5, quorum=4)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.secagg import Enrolment, Reveal, Upload
-from privacy.secagg.context import round_context, self_mask_key
+from privacy.secagg.context import pair_mask_keys, round_context, self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.shamir import combine
 
@@ -96,6 +97,68 @@ def test_a_sum_of_two_is_still_noise(attack, pair):
     assert not np.array_equal(partial[:DIMENSION], plain[pair[0]] + plain[pair[1]])
 
 
+@pytest.fixture
+def loss(make_session):
+    """A round of five whose fifth upload came too late; the coordinator keeps it, and all else."""
+    session = make_session(5, quorum=4, dimension=DIMENSION, counters=0, bits=12, clip=2047.0)
+    vectors = np.random.default_rng(0).integers(-9, 10, (5, DIMENSION)).astype(np.float32)
+    views = session.begin()
+    enrolled = {index: view.public_keys[index] for index, view in views.items()}
+    uploads = {i: session.upload(i, view, vector=vectors[i - 1]) for i, view in views.items()}
+    for index in (1, 2, 3, 4):
+        session.coordinator.add(uploads[index])
+    survivors = session.coordinator.close()
+    context = session.coordinator._round.context
+    certificate = session.certificate(survivors)
+    reveals = [session.hospitals[i].reveal(1, v, certificate) for i, v in survivors.items()]
+    seeds = {i: combine({r.index: r.shares[i] for r in reveals}) for i in (1, 2, 3, 4)}
+    assert all(set(reveal.shares) == {1, 2, 3, 4} for reveal in reveals)
+    private_key = X25519PrivateKey.from_private_bytes(
+        combine({reveal.index: reveal.key_shares[5] for reveal in reveals})
+    )
+    add, subtract = pair_mask_keys(private_key, enrolled, context, index=5)
+    remainders = {}
+    for index, upload in uploads.items():
+        remainder = upload.masked.copy()
+        if index == 5:
+            apply_masks(remainder, add=subtract, subtract=add)
+        else:
+            # The mask that this survivor shares with party 5, which party 5 would subtract.
+            pair = {index: enrolled[index]}
+            _, (shared,) = pair_mask_keys(private_key, pair, context, index=5)
+            seed = self_mask_key(seeds[index], context)
+            apply_masks(remainder, add=[], subtract=[shared, seed])
+        remainders[index] = remainder
+    dtype = session.parameters.dtype
+    plain = {i: vectors[i - 1].astype(np.int32).astype(dtype) for i in uploads}
+    return remainders, plain
+
+
+def test_after_a_loss_the_remainders_of_the_survivors_add_up_so_the_attack_is_the_strongest(loss):
+    remainders, plain = loss
+    total = sum(remainders[index] for index in (1, 2, 3, 4))
+    assert np.array_equal(total[:DIMENSION], sum(plain[index] for index in (1, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("dealer", [1, 2, 3, 4, 5])
+def test_after_a_loss_each_upload_is_still_noise_the_late_one_too(loss, dealer):
+    remainders, plain = loss
+    assert looks_uniform(remainders[dealer])
+    assert not looks_uniform(plain[dealer])
+    correlation = np.corrcoef(remainders[dealer][:DIMENSION], plain[dealer].view(np.int16))[0, 1]
+    assert abs(correlation) < 5 / np.sqrt(DIMENSION)
+
+
+@pytest.mark.parametrize("parties", [(1, 2), (2, 3, 4), (1, 5), (1, 2, 3, 4, 5)])
+def test_after_a_loss_no_other_sum_is_anything_but_noise(loss, parties):
+    """All five together too: what the fifth uploaded stays behind its self mask."""
+    remainders, plain = loss
+    partial = sum(remainders[index] for index in parties)
+    assert looks_uniform(partial)
+    expected = sum(plain[index] for index in parties)
+    assert (partial[:DIMENSION] == expected).sum() < DIMENSION // 100
+
+
 def test_no_captured_byte_string_holds_a_plain_vector(attack):
     session, _, _, plain, _ = attack
     captured = [data for message in session.captured for data in bytes_in(message)]
@@ -114,7 +177,7 @@ def test_nothing_that_reaches_the_coordinator_opens_a_private_key(make_session):
     session = make_session(3)
     views = session.begin()
     private_keys = {
-        hospital._rounds[1].private_key.private_bytes_raw()
+        hospital._rounds.enrolled(1).private_key.private_bytes_raw()
         for hospital in session.hospitals.values()
     }
     uploads = session.uploads(views)

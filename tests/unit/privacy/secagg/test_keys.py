@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.errors import ParametersRefused, ProtocolError, SignatureRefused
-from privacy.secagg import Identity, Participant, PublicIdentity, SecureSum
+from privacy.secagg import Identity, MemoryJournal, Participant, PublicIdentity, SecureSum
 from privacy.secagg.keys import agree
 
 
@@ -99,12 +99,18 @@ def test_a_roster_must_fit_the_parameters(session):
         with pytest.raises(ParametersRefused, match=named):
             SecureSum(parameters, broken)
         with pytest.raises(ParametersRefused, match=named):
-            Participant(1, parameters, identity, broken)
+            Participant(1, parameters, identity, broken, journal=MemoryJournal())
     with pytest.raises(ProtocolError, match="party 3: its X25519 key cannot be used"):
-        Participant(1, parameters, identity, roster | {3: low_order})
+        Participant(1, parameters, identity, roster | {3: low_order}, journal=MemoryJournal())
 
 
 @pytest.mark.parametrize("index", [0, 2, 4])
 def test_a_party_must_find_itself_in_the_roster(session, index):
     with pytest.raises(ParametersRefused, match=f"party {index}: the roster does not show"):
-        Participant(index, session.parameters, session.identities[1], session.roster)
+        Participant(
+            index,
+            session.parameters,
+            session.identities[1],
+            session.roster,
+            journal=MemoryJournal(),
+        )

@@ -13,7 +13,8 @@ KEYS = [bytes([number]) * 32 for number in range(5)]
 def test_known_answers(vectors):
     for vector in vectors["mask"]:
         stream = np.empty(len(vector["stream"]) // 2, np.uint8)
-        Keystream(bytes.fromhex(vector["key"])).read_into(stream)
+        start_block = vector.get("start_block", 0)
+        Keystream(bytes.fromhex(vector["key"]), start_block=start_block).read_into(stream)
         assert stream.tobytes().hex() == vector["stream"], vector["source"]
 
 
@@ -27,6 +28,14 @@ def test_a_mask_is_the_keystream(dtype, length):
     for start in range(0, length, BLOCK_ELEMENTS):
         reader.read_into(stream[start : start + BLOCK_ELEMENTS])
     assert np.array_equal(masked, stream)
+
+
+@pytest.mark.parametrize("start_block", [1, 7, 2**32 - 1, 2**64 + 5])
+def test_a_keystream_can_be_read_from_any_block(start_block):
+    whole, part = np.empty(64, np.uint8), np.empty(32, np.uint8)
+    Keystream(KEYS[1], start_block=start_block - 1).read_into(whole)
+    Keystream(KEYS[1], start_block=start_block).read_into(part)
+    assert np.array_equal(part, whole[16:48])
 
 
 @given(

@@ -25,7 +25,14 @@ from fl.secure_round import COUNTERS, identities, sum_parameters
 from fl.spec import ModelSpec
 from fl.weights import encode_weights, flatten, layout, weights_hash
 from privacy.noise import SecureGenerator
-from privacy.secagg import CohortView, Identity, Participant, SecureSum, SumResult
+from privacy.secagg import (
+    CohortView,
+    Identity,
+    MemoryJournal,
+    Participant,
+    SecureSum,
+    SumResult,
+)
 from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site
@@ -60,6 +67,7 @@ class FakeExchange:
                 self.parameters,
                 identity,
                 identities(self.invitation),
+                journal=MemoryJournal(),
             )
             for name, identity in self.peers.items()
         }

@@ -28,15 +28,21 @@ from db.errors import Conflict, NotFound, RoundClosed
 from db.models import Participation, ParticipationState, Round
 from db.queries import audit, hospitals, messages, participations, rounds
 
-FromHospital = Literal["enrolment", "upload", "reveal", "refusal"]
-ToHospital = Literal["cohort", "survivors"]
+FromHospital = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
+ToHospital = Literal["cohort", "survivors", "certificate"]
 
 # First bytes of fl.wire's format. That module would bring NumPy into a process that needs none; a
 # test holds the two together.
 FRAME_MARKER: Final = b"FMED"
 MAX_REFUSAL_BYTES: Final = 8 * 1024
 _STATE_AFTER: Final[Mapping[FromHospital, ParticipationState]] = MappingProxyType(
-    {"enrolment": "enrolled", "upload": "uploaded", "reveal": "revealed", "refusal": "refused"}
+    {
+        "enrolment": "enrolled",
+        "upload": "uploaded",
+        "echo": "uploaded",  # it moves nobody on
+        "reveal": "revealed",
+        "refusal": "refused",
+    }
 )
 
 
@@ -133,6 +139,8 @@ def accept(session: Session, blobs: BlobStore, message: HospitalMessage, *, now:
     )
     if earlier is not None:
         return _repeated(earlier.digest, message)
+    if message.kind == "echo":
+        _require_uploaded(session, round_id=round_id, hospital_id=hospital_id)
     messages.post_message(
         session,
         round_id=round_id,
@@ -212,6 +220,18 @@ def _dispatched_at(session: Session, hospital_id: str, round_id: UUID) -> dateti
     except NotFound:
         return None
     return known.created_at if known is not None else None
+
+
+def _require_uploaded(session: Session, *, round_id: UUID, hospital_id: str) -> None:
+    participation = participations.get_participation(
+        session, round_id=round_id, hospital_id=hospital_id
+    )
+    if participation.state != "uploaded":
+        raise Conflict(
+            "participation-order",
+            f"{hospital_id} is {participation.state!r} in round {round_id}: "
+            "an echo does not follow",
+        )
 
 
 def _repeated(earlier_digest: str, message: HospitalMessage) -> bool:

@@ -24,7 +24,7 @@ from tasks.coordinator import Coordinator
 from tasks.dispatch import dispatch_training
 from tasks.errors import RoundFailed
 from tasks.evaluate import RoundEvaluation, evaluate
-from tasks.gather import gather_masked_updates
+from tasks.gather import GatheredSum, gather_masked_updates
 from tasks.record import RoundOutcome, leave_artifacts, write_compliance_records
 from tasks.track import MetricPoint, end_run, log_to_mlflow, mlflow_run_url, register_model
 from tasks.training import (
@@ -86,6 +86,7 @@ def run_round(
     opened = open_round(
         coordinator, training.training_id, kind=kind, flow_run_id=runtime.flow_run.id
     )
+    gathered: GatheredSum | None = None
     evaluation: RoundEvaluation | None = None
     aggregated: Aggregated | None = None
     reason: str | None = None
@@ -108,6 +109,8 @@ def run_round(
             epsilon=epsilon_spent(coordinator, training.plan, training.training_id),
             aggregated=aggregated,
             seconds=time.perf_counter() - started,
+            survivors=() if gathered is None else gathered.hospital_ids,
+            faults=() if gathered is None else gathered.faults,
         )
         record(coordinator, opened, outcome, trained=training.completed)
     get_run_logger().info(

@@ -37,12 +37,14 @@ class OpenedRound:
         strategy: the training's strategy.
         state: the weights and the strategy's state with which the round starts.
         mlflow_run_id: the training's MLflow run.
+        least_cohort: fewest hospitals that a sum may be of.
     """
 
     invitation: RoundInvitation
     strategy: StrategySpec
     state: RoundState
     mlflow_run_id: str
+    least_cohort: int
 
     @property
     def round_id(self) -> UUID:
@@ -143,4 +145,5 @@ def _opened(
         strategy=strategy_spec,
         state=state,
         mlflow_run_id=training.mlflow_run_id or "",
+        least_cohort=training.least_cohort,
     )

@@ -1,55 +1,60 @@
 """Gathering a round: the coordinator's half of the secure sum, over the exchange.
 
-Each update is folded into the running sum as it arrives; its bytes are deleted from the blob store
-once the sum is known. What reaches this process is masked, sealed or signed; no single hospital's
-update can be made from it (``tests/unit/privacy/secagg``).
+1. *Enrolments.* Those that arrive fix the cohort; each of it is shown the others' keys.
+2. *Uploads.* Each masked update is folded into the running sum as it arrives. Those whose update
+   arrived are the survivors.
+3. *Echoes*, when the cohort lost a hospital: a quorum of survivors signs that it accepts the set.
+4. *Reveals.* A quorum of them opens the sum, and no single update.
+
+The round goes on without a hospital that is lost on the way, as long as a quorum is left. With
+three hospitals none can be spared: a sum of two would show each of them the other's update.
+
+What reaches this process is masked, sealed or signed; no single hospital's update can be made from
+it (``tests/integration/tasks/confidentiality``). Message bodies are deleted when the round ends,
+whichever way.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from db.models import HospitalMessage, MessageKind
+from db.models import HospitalMessage
 from db.notify import Listener
-from db.queries import messages, participations
-from db.session import transaction
-from fl.errors import WireError
 from fl.messages import (
+    decode_echo,
     decode_enrolment,
     decode_reveal,
     decode_upload,
+    encode_certificate,
     encode_cohort,
     encode_survivors,
 )
 from fl.secure_round import identities, sum_parameters
 from fl.weights import layout
 from privacy.errors import ProtocolError
-from privacy.secagg.messages import Enrolment, Reveal, Upload
+from privacy.secagg.quantiser import SumResult
 from privacy.secagg.secure_sum import SecureSum
 from tasks.cohort import OpenedRound
 from tasks.coordinator import Coordinator
-from tasks.errors import HospitalRefused, HospitalSilent, SumRefused
+from tasks.errors import SumRefused
+from tasks.mailbox import Clock, Loss, Mailbox, Stage
 
-_LISTEN_S: Final = 5.0
-_BODIES: Final[tuple[MessageKind, ...]] = (
-    "enrolment",
-    "cohort",
-    "upload",
-    "survivors",
-    "reveal",
-)
-
-Clock = Callable[[], float]
-M = TypeVar("M", Enrolment, Upload, Reveal)
+# By when each stage is over, as parts of the round's deadline. Training falls before the upload.
+_STAGE_ENDS: Final[dict[HospitalMessage, float]] = {
+    "enrolment": 0.25,
+    "upload": 0.8,
+    "echo": 0.9,
+    "reveal": 1.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,167 +66,122 @@ class GatheredSum:
             evaluation round.
         weight: sum of the hospitals' weights.
         counts: int64, shape (counters,): summed score histograms.
+        hospital_ids: the hospitals in the sum.
+        losses: the hospitals that the round went on without.
+        faults: revealed shares that were wrong and could be spared, in words.
     """
 
     mean_update: NDArray[np.float32]
     weight: int
     counts: NDArray[np.int64]
+    hospital_ids: tuple[str, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @task(name="gather_masked_updates", cache_policy=NO_CACHE, persist_result=False)
 def gather_masked_updates(
     coordinator: Coordinator, opened: OpenedRound, *, clock: Clock = time.monotonic
 ) -> GatheredSum:
-    """Gathers enrolments, masked updates and reveals, and unmasks their sum.
+    """Gathers enrolments, masked updates, echoes and reveals, and unmasks their sum.
 
     Raises:
-        HospitalRefused: a hospital refused; the sum cannot be unmasked without it.
-        HospitalSilent: a hospital did not answer before the round's deadline.
-        SumRefused: a message does not fit the secure sum.
+        HospitalRefused: a hospital refused, and without it too few are left.
+        HospitalSilent: a hospital did not answer in time, and without it too few are left.
+        SumRefused: a message cannot be used, and without its sender too few are left; or the sum
+            cannot be opened.
     """
-    invitation = opened.invitation
-    parameters = sum_parameters(invitation, parameters=layout(opened.state.weights).size)
-    secure_sum = SecureSum(parameters, identities(invitation))
     with Listener(coordinator.engine) as listener:
-        mailbox = _Mailbox(
-            coordinator, opened, listener, deadline=clock() + invitation.deadline_s, clock=clock
-        )
+        mailbox = Mailbox(coordinator, opened, listener, clock=clock)
         try:
-            cohort = secure_sum.begin(
-                invitation.number,
-                enrolments=mailbox.read(
-                    "enrolment",
-                    decode_enrolment,
-                    partial(secure_sum.verify_enrolment, invitation.number),
-                ),
-                model_hash=bytes.fromhex(invitation.weights),
-            )
-            mailbox.post("cohort", {i: encode_cohort(view) for i, view in cohort.items()})
-            decode = partial(decode_upload, parameters=parameters)
-            for _ in mailbox.read("upload", decode, secure_sum.add):
-                pass  # each is in the sum already
-            survivors = secure_sum.close()
-            mailbox.post("survivors", {i: encode_survivors(v) for i, v in survivors.items()})
-            result = secure_sum.finish(
-                mailbox.read("reveal", decode_reveal, secure_sum.verify_reveal)
-            )
+            result = _Gathering(opened, mailbox, clock).run()
         except ProtocolError as error:
             raise SumRefused(f"{type(error).__name__}: {error}") from error
         finally:
             mailbox.delete_bodies()
-    return GatheredSum(result.mean, result.weight, result.counts)
+    name = opened.hospital_at
+    return GatheredSum(
+        mean_update=result.mean,
+        weight=result.weight,
+        counts=result.counts,
+        hospital_ids=tuple(name(index) for index in result.parties),
+        losses=mailbox.losses,
+        faults=tuple(
+            f"{name(fault.revealer)}: share of {name(fault.dealer)}: {fault.reason}"
+            for fault in result.faults
+        ),
+    )
 
 
-class _Mailbox:
-    """The coordinator's end of a round's exchange."""
+class _Gathering:
+    """One round's way through its stages."""
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        opened: OpenedRound,
-        listener: Listener,
-        *,
-        deadline: float,
-        clock: Clock,
-    ) -> None:
-        self._coordinator = coordinator
+    def __init__(self, opened: OpenedRound, mailbox: Mailbox, clock: Clock) -> None:
         self._opened = opened
-        self._listener = listener
-        self._deadline = deadline
-        self._clock = clock
+        self._mailbox = mailbox
+        self._began = clock()
+        self._parameters = sum_parameters(
+            opened.invitation, parameters=layout(opened.state.weights).size
+        )
+        least = min(max(opened.least_cohort, self._parameters.quorum), len(opened.hospital_ids))
+        self._least_sum = least
+        self._secure_sum = SecureSum(
+            self._parameters, identities(opened.invitation), least_cohort=least
+        )
 
-    def collect(self, kind: HospitalMessage) -> Iterator[tuple[str, bytes]]:
-        """Yields each hospital and its message as it comes, until all have sent one of the kind."""
-        awaited = set(self._opened.hospital_ids)
-        while awaited:
-            arrived = [(h, d) for h, d in self._arrived(kind).items() if h in awaited]
-            for hospital_id, digest in arrived:
-                awaited.discard(hospital_id)
-                yield hospital_id, self._coordinator.blobs.get(digest)
-            if not awaited:
-                return
-            self._raise_refusal()
-            left = self._deadline - self._clock()
-            if left <= 0:
-                self._mark_lost(awaited)
-                raise HospitalSilent(
-                    tuple(sorted(awaited)), kind, self._opened.invitation.deadline_s
-                )
-            if not arrived:
-                self._listener.wait(min(left, _LISTEN_S))
+    def run(self) -> SumResult:
+        """Returns the opened sum."""
+        cohort = self._enrol()
+        survivors = self._upload(cohort)
+        if self._secure_sum.needs_echo:
+            self._echo(survivors)
+        return self._reveal(survivors)
 
-    def read(
-        self, kind: HospitalMessage, decode: Callable[[bytes], M], admit: Callable[[M], None]
-    ) -> Iterator[M]:
-        """Yields the hospitals' messages of a kind, each once it was decoded and admitted.
+    def _enrol(self) -> tuple[str, ...]:
+        number = self._opened.invitation.number
+        stage = self._stage("enrolment", self._opened.hospital_ids, least=self._least_sum)
+        admit = partial(self._secure_sum.verify_enrolment, number)
+        views = self._secure_sum.begin(
+            number,
+            enrolments=self._mailbox.read(stage, decode_enrolment, admit),
+            model_hash=bytes.fromhex(self._opened.invitation.weights),
+        )
+        self._mailbox.post("cohort", {i: encode_cohort(view) for i, view in views.items()})
+        return self._named(views)
 
-        Raises:
-            SumRefused: a message cannot be read, breaks a rule of the secure sum, or speaks for
-                another index; the text names the hospital that posted it.
-        """
-        for hospital_id, body in self.collect(kind):
-            try:
-                message = decode(body)
-                if self._opened.invitation.index_of(hospital_id) != message.index:
-                    raise SumRefused(
-                        f"{hospital_id} posted a message in the name of {message.index}"
-                    )
-                admit(message)
-            except (ProtocolError, WireError) as error:
-                raise SumRefused(f"{hospital_id}: {type(error).__name__}: {error}") from error
-            yield message
+    def _upload(self, cohort: tuple[str, ...]) -> tuple[str, ...]:
+        stage = self._stage("upload", cohort, least=self._least_sum)
+        decode = partial(decode_upload, parameters=self._parameters)
+        for _ in self._mailbox.read(stage, decode, self._secure_sum.add):
+            pass  # each is in the sum already
+        views = self._secure_sum.close()
+        self._mailbox.post("survivors", {i: encode_survivors(view) for i, view in views.items()})
+        return self._named(views)
 
-    def post(self, kind: MessageKind, bodies: dict[int, bytes]) -> None:
-        """Posts a message to each hospital, by index, in one transaction."""
-        digests = {index: self._coordinator.blobs.put(body) for index, body in bodies.items()}
-        with transaction(self._coordinator.engine) as session:
-            for index, body in bodies.items():
-                messages.post_message(
-                    session,
-                    round_id=self._opened.round_id,
-                    hospital_id=self._opened.hospital_at(index),
-                    kind=kind,
-                    digest=digests[index],
-                    size_bytes=len(body),
-                )
+    def _echo(self, survivors: tuple[str, ...]) -> None:
+        stage = self._stage("echo", survivors, least=self._parameters.quorum)
+        for _ in self._mailbox.read(stage, decode_echo, self._secure_sum.add_echo):
+            pass  # each is noted already
+        certificate = encode_certificate(self._secure_sum.certificate())
+        still_here = self._mailbox.remaining(survivors)
+        index_of = self._opened.invitation.index_of
+        self._mailbox.post("certificate", {index_of(h): certificate for h in still_here})
 
-    def delete_bodies(self) -> None:
-        """Removes the round's message bodies; their hashes stay in the database."""
-        with transaction(self._coordinator.engine) as session:
-            digests = [
-                message.digest
-                for kind in _BODIES
-                for message in messages.list_messages(
-                    session, round_id=self._opened.round_id, kind=kind
-                )
-            ]
-        for digest in digests:
-            self._coordinator.blobs.delete(digest)
+    def _reveal(self, survivors: tuple[str, ...]) -> SumResult:
+        stage = self._stage("reveal", survivors, least=self._parameters.quorum)
+        return self._secure_sum.finish(
+            self._mailbox.read(stage, decode_reveal, self._secure_sum.verify_reveal)
+        )
 
-    def _arrived(self, kind: HospitalMessage) -> dict[str, str]:
-        with transaction(self._coordinator.engine) as session:
-            found = messages.list_messages(session, round_id=self._opened.round_id, kind=kind)
-            return {message.hospital_id: message.digest for message in found}
+    def _stage(self, kind: HospitalMessage, awaited: tuple[str, ...], *, least: int) -> Stage:
+        seconds = _STAGE_ENDS[kind] * self._opened.invitation.deadline_s
+        return Stage(
+            kind=kind,
+            awaited=awaited,
+            least=least,
+            closes_at=self._began + seconds,
+            seconds=seconds,
+        )
 
-    def _raise_refusal(self) -> None:
-        with transaction(self._coordinator.engine) as session:
-            for participation in participations.participations(session, self._opened.round_id):
-                if participation.state == "refused":
-                    raise HospitalRefused(
-                        participation.hospital_id,
-                        participation.reason_code or "unknown",
-                        participation.reason or "no reason given",
-                    )
-
-    def _mark_lost(self, hospital_ids: set[str]) -> None:
-        with transaction(self._coordinator.engine) as session:
-            for hospital_id in sorted(hospital_ids):
-                participations.set_participation(
-                    session,
-                    round_id=self._opened.round_id,
-                    hospital_id=hospital_id,
-                    state="lost",
-                    reason_code="silent",
-                    reason="no answer before the round's deadline",
-                    now=self._coordinator.now(),
-                )
+    def _named(self, views: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self._opened.hospital_at(index) for index in sorted(views))

@@ -32,6 +32,8 @@ class RoundOutcome:
         epsilon: what the training has spent after this round, at the plan's delta.
         aggregated: what it left; None when it failed or only evaluated.
         seconds: from its opening to this record.
+        survivors: the hospitals whose updates are in its sum.
+        faults: what was wrong and could be spared, in words.
     """
 
     reason: str | None
@@ -39,6 +41,8 @@ class RoundOutcome:
     epsilon: float
     aggregated: Aggregated | None
     seconds: float
+    survivors: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @task(name="write_compliance_records", cache_policy=NO_CACHE, persist_result=False)
@@ -116,6 +120,8 @@ def summary(opened: OpenedRound, outcome: RoundOutcome, taken_part: Sequence[Par
             f"| {participation.hospital_id} | {participation.state} "
             f"| {'' if seconds is None else f'{seconds:.2f}'} | {participation.reason or ''} |"
         )
+    if outcome.faults:
+        lines += ["", *(f"- {fault}" for fault in outcome.faults)]
     return "\n".join(lines)
 
 
@@ -142,6 +148,9 @@ def _compliance_record(
         "kind": invitation.kind,
         "model": invitation.model.name,
         "hospitals": {p.hospital_id: p.state for p in taken_part},
+        "reasons": {p.hospital_id: p.reason_code for p in taken_part if p.reason_code},
+        "survivors": list(outcome.survivors),
+        "faults": list(outcome.faults),
         "incoming_weights": invitation.weights,
         "outgoing_weights": outcome.aggregated.weights if outcome.aggregated else None,
         "plan": invitation.plan.model_dump(mode="json"),

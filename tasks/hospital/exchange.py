@@ -24,8 +24,8 @@ import httpx
 import tenacity
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-HospitalKind = Literal["enrolment", "upload", "reveal", "refusal"]
-CoordinatorKind = Literal["cohort", "survivors"]
+HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
+CoordinatorKind = Literal["cohort", "survivors", "certificate"]
 
 LONG_POLL_S: Final = 25.0
 _TOKEN_MARGIN_S: Final = 30.0

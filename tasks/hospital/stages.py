@@ -4,7 +4,8 @@
 2. enrol: fresh signed keys and sealed shares, before training, so that the cohort forms meanwhile;
 3. evaluate the incoming weights on the held-out rows, then train on the others;
 4. upload the masked update once the cohort is known;
-5. reveal the shares of the self masks once every update of the cohort has arrived.
+5. after a loss, echo the survivors and wait for a quorum of echoes;
+6. reveal the shares that open the sum.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from fl.data import Table, split
 from fl.evaluation import ScoreHistogram
 from fl.invitation import RoundInvitation
 from fl.messages import (
+    decode_certificate,
     decode_cohort,
     decode_survivors,
+    encode_echo,
     encode_enrolment,
     encode_reveal,
     encode_upload,
@@ -137,7 +140,16 @@ def _take_part(
 
     survivors = exchange.wait_for(round_id, "survivors", timeout_s=invitation.deadline_s)
     clock.mark("wait_for_survivors")
-    reveal = participant.reveal(invitation.number, decode_survivors(survivors))
+    view = decode_survivors(survivors)
+    certificate = None
+    if view.dropped:
+        # A hospital was lost: reveal only once a quorum has accepted the same survivors.
+        exchange.put(round_id, "echo", encode_echo(participant.echo(invitation.number, view)))
+        certificate = decode_certificate(
+            exchange.wait_for(round_id, "certificate", timeout_s=invitation.deadline_s)
+        )
+        clock.mark("echo")
+    reveal = participant.reveal(invitation.number, view, certificate)
     exchange.put(round_id, "reveal", encode_reveal(reveal))
     clock.mark("reveal")
     site.store.log("answered", {"round": str(round_id), "number": invitation.number})

@@ -26,6 +26,7 @@ def outcome(**changes: Any) -> RoundOutcome:
         "epsilon": 1.5,
         "aggregated": LEFT,
         "seconds": 1.25,
+        "survivors": ("east", "north", "west"),
     }
     return RoundOutcome(**(values | changes))
 

@@ -203,7 +203,7 @@ def test_a_closing_evaluation_that_fails_is_tried_again_by_the_next_run(
     consortium.open = open_without_west
     state = flow.federated_round.fn(training_id)
     assert state.is_failed()
-    assert state.message == "west sent no upload within 60 s"
+    assert state.message == "west sent no upload within 48 s"
     assert servers.ended == []
 
     consortium.open = real

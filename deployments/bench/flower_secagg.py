@@ -1,6 +1,6 @@
 """The same round in Flower's SecAgg+: its own building blocks, called as its mod and workflow do.
 
-    cost = flower_round(parties=10, dimension=10**6, lost=1, vectors=vectors)
+    cost, mean = flower_round(parties=10, lost=1, vectors=vectors, masking=1)
 
 The steps are those of ``flwr.client.mod.secure_aggregation.secaggplus_mod`` and
 ``flwr.server.workflow.secure_aggregation.secaggplus_workflow`` of Flower 1.32 with its default
@@ -129,16 +129,16 @@ class _Client:
 
 
 def flower_round(
-    *, parties: int, dimension: int, lost: int, vectors: NDArray[np.float32], masking: int
-) -> Cost:
-    """Returns what a round costs; the last ``lost`` parties vanish before their masked vector.
+    *, parties: int, lost: int, vectors: NDArray[np.float32], masking: int
+) -> tuple[Cost, NDArray[np.float64]]:
+    """Returns what a round costs and the mean; the last ``lost`` vanish before their vector.
 
     Args:
         parties: clients of the round.
-        dimension: elements of a vector.
         lost: clients that are lost.
         vectors: float32 (parties, dimension).
-        masking: how many clients mask a vector; the others send one of theirs, to save time.
+        masking: how many clients mask a vector; to save time the others send the first one's
+            again, and the mean is none.
     """
     threshold = 2 * parties // 3 + 1
     clock = CpuClock()
@@ -171,8 +171,8 @@ def flower_round(
         shares = {index: clients[index].unmask(active, dead) for index in active}
     with clock.server():
         total = parameters_mod(total, MOD_RANGE)
-        _unmask(total, shares, keys, active, dead)
-    return clock.cost(upload_bytes=sum(map(len, masked[active[0]])))
+        (mean,) = _unmask(total, shares, keys, active, dead)
+    return clock.cost(upload_bytes=sum(map(len, masked[active[0]]))), mean
 
 
 def _unmask(

@@ -33,6 +33,9 @@ from privacy.secagg.shamir import SHARE_BYTES
 
 Roster: TypeAlias = Mapping[int, PublicIdentity]
 
+# Agrees on zero with a key of low order, as any other does (RFC 7748, section 6.1); not a secret.
+_ANY_KEY = X25519PrivateKey.from_private_bytes(bytes(KEY_BYTES))
+
 
 def verify_enrolment(
     enrolment: Enrolment, *, round_number: int, parameters: SumParameters, roster: Roster
@@ -58,7 +61,7 @@ def verify_enrolment(
     )
     roster[enrolment.index].verify(enrolment.signature, statement, what=what)
     # Every other party would refuse a cohort with a key of low order: name its sender here.
-    agree(X25519PrivateKey.generate(), enrolment.public_key, party=enrolment.index)
+    agree(_ANY_KEY, enrolment.public_key, party=enrolment.index)
 
 
 def verify_upload(

@@ -241,7 +241,7 @@ class Participant:
             ProtocolError: this party has not uploaded.
         """
         uploaded, survivors = self._accept(round_number, view)
-        self._rounds.bind(round_number, uploaded, survivors)
+        self._rounds.bind(round_number, uploaded, view)
         return Echo(
             index=self._index,
             round_number=round_number,
@@ -280,7 +280,7 @@ class Participant:
         statement = reveal_statement(
             uploaded.context, self._index, survivors, shares=shares, key_shares=key_shares
         )
-        self._rounds.bind(round_number, uploaded, survivors)
+        self._rounds.bind(round_number, uploaded, view)
         self._rounds.advance(round_number, "revealed", statement, None)
         return Reveal(
             index=self._index,
@@ -293,11 +293,12 @@ class Participant:
     def _accept(self, round_number: int, view: SurvivorView) -> tuple[Uploaded, frozenset[int]]:
         """Returns what is kept of the round, and the survivors that the view shows rightly."""
         uploaded = self._rounds.uploaded(round_number)
-        survivors = check_survivors(
-            view,
-            round_number=round_number,
-            cohort=uploaded.cohort,
-            context=uploaded.context,
-            viewer=self._viewer,
-        )
-        return uploaded, survivors
+        if view != uploaded.view:  # what an echo has checked need not be checked again
+            check_survivors(
+                view,
+                round_number=round_number,
+                cohort=uploaded.cohort,
+                context=uploaded.context,
+                viewer=self._viewer,
+            )
+        return uploaded, frozenset(view.vector_digests)

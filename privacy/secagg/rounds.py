@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from privacy.errors import ProtocolError, RoundReused
 from privacy.secagg.context import survivors_digest
 from privacy.secagg.journal import Journal, Step
+from privacy.secagg.messages import SurvivorView
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,14 @@ class Uploaded:
         cohort: the parties it masked for.
         own_share: of its own seed.
         key_shares: of the others' round keys, those that were usable.
-        survivors: the one set it has accepted, None before.
+        view: the survivors it has accepted, as they were shown; None before. It takes no others.
     """
 
     context: bytes
     cohort: frozenset[int]
     own_share: bytes = field(repr=False)
     key_shares: Mapping[int, bytes] = field(repr=False)
-    survivors: frozenset[int] | None = None
+    view: SurvivorView | None = None
 
 
 State: TypeAlias = Enrolled | Uploaded | None
@@ -77,19 +78,21 @@ class Rounds:
         self._journal.record(round_number, step, digest)
         self._states[round_number] = state
 
-    def bind(self, round_number: int, uploaded: Uploaded, survivors: frozenset[int]) -> None:
+    def bind(self, round_number: int, uploaded: Uploaded, view: SurvivorView) -> None:
         """Accepts a set of survivors, for good.
 
         Raises:
             RoundReused: another set was accepted before.
         """
-        if uploaded.survivors is not None and uploaded.survivors != survivors:
+        survivors = set(view.vector_digests)
+        if uploaded.view is not None and set(uploaded.view.vector_digests) != survivors:
             raise RoundReused(
-                f"party {self._index} has accepted the survivors {sorted(uploaded.survivors)} in "
-                f"round {round_number} and answers for no second set ({sorted(survivors)})"
+                f"party {self._index} has accepted the survivors "
+                f"{sorted(uploaded.view.vector_digests)} in round {round_number} and answers for "
+                f"no second set ({sorted(survivors)})"
             )
         digest = survivors_digest(uploaded.context, survivors)
-        self.advance(round_number, "survivors", digest, replace(uploaded, survivors=survivors))
+        self.advance(round_number, "survivors", digest, replace(uploaded, view=view))
 
     def enrolled(self, round_number: int) -> Enrolled:
         """Returns what is kept of a round that waits for its upload.

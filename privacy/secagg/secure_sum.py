@@ -233,7 +233,8 @@ class SecureSum:
                 f"{list(current.survivors)} have echoed ({sorted(current.echoes)}), below the "
                 f"quorum {self._parameters.quorum}"
             )
-        return Certificate(current.number, current.survivors, dict(current.echoes))
+        echoes = sorted(current.echoes.items())[: self._parameters.quorum]
+        return Certificate(current.number, current.survivors, dict(echoes))
 
     def verify_reveal(self, reveal: Reveal) -> None:
         """Returns only if a reveal is well-formed and signed by its sender.

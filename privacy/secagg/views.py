@@ -92,8 +92,8 @@ def check_survivors(
     cohort: Collection[int],
     context: bytes,
     viewer: Viewer,
-) -> frozenset[int]:
-    """Returns the survivors, only if all of them uploaded under the party's own context.
+) -> None:
+    """Returns only if all survivors uploaded under the party's own context.
 
     Raises:
         CohortRefused: survivors and dropped parties do not make up the cohort, the survivors are
@@ -125,7 +125,6 @@ def check_survivors(
         viewer.roster[other].verify(
             view.signatures[other], statement, what=f"upload of party {other}"
         )
-    return frozenset(survivors)
 
 
 def open_seed_shares(view: SurvivorView, *, round_number: int, viewer: Viewer) -> dict[int, bytes]:

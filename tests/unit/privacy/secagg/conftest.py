@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,23 @@ class Session:
         views = self.closed_without(*lost)
         certificate = self.certificate(views)
         return [self.hospitals[i].reveal(1, view, certificate) for i, view in views.items()]
+
+    @staticmethod
+    def dropping(view: SurvivorView, *indices: int) -> SurvivorView:
+        """The view as if the coordinator had not got the uploads of these parties."""
+
+        def rest(values: Mapping[int, Any]) -> dict[int, Any]:
+            return {key: value for key, value in values.items() if key not in indices}
+
+        return replace(
+            view,
+            vector_digests=rest(view.vector_digests),
+            commitments=rest(view.commitments),
+            share_commitments=rest(view.share_commitments),
+            signatures=rest(view.signatures),
+            sealed_shares=rest(view.sealed_shares),
+            dropped=tuple(sorted({*view.dropped, *indices})),
+        )
 
     def restart(self, index: int) -> None:
         """A party's process ends; another begins on the same journal."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,23 +54,6 @@ class KilledJournal:
 
     def recorded(self, round_number: int) -> Mapping[Step, bytes]:
         return self.kept.recorded(round_number)
-
-
-def loses_five(view: Any) -> Any:
-    """The same survivors without party 5, as a lying coordinator shows them."""
-
-    def rest(values: Mapping[int, Any]) -> dict[int, Any]:
-        return {index: value for index, value in values.items() if index != 5}
-
-    return replace(
-        view,
-        vector_digests=rest(view.vector_digests),
-        commitments=rest(view.commitments),
-        share_commitments=rest(view.share_commitments),
-        signatures=rest(view.signatures),
-        sealed_shares=rest(view.sealed_shares),
-        dropped=(5,),
-    )
 
 
 class Hospital:
@@ -129,9 +111,9 @@ def attempts(hospital: Hospital) -> list[Callable[[], object]]:
         view = hospital.views["survivors"]
         asked += [
             lambda: party.echo(1, view),
-            lambda: party.echo(1, loses_five(view)),
+            lambda: party.echo(1, session.dropping(view, 5)),
             lambda: party.reveal(1, view),
-            lambda: party.reveal(1, loses_five(view)),
+            lambda: party.reveal(1, session.dropping(view, 5)),
         ]
     return asked
 
@@ -178,9 +160,9 @@ def test_a_failed_write_in_a_process_that_lives_on_lets_no_other_answer_out(
     if at >= 3 and (at > 3 or after_writing):
         party = hospital.session.hospitals[1]
         with pytest.raises((RoundReused, CertificateRefused)):
-            party.reveal(1, loses_five(hospital.views["survivors"]))
+            party.reveal(1, hospital.session.dropping(hospital.views["survivors"], 5))
         with pytest.raises(RoundReused):
-            party.echo(1, loses_five(hospital.views["survivors"]))
+            party.echo(1, hospital.session.dropping(hospital.views["survivors"], 5))
 
 
 def test_the_round_that_died_says_how_far_it_had_come(make_session: Any) -> None:

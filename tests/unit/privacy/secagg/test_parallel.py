@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from privacy.secagg import masking
 from privacy.secagg.masking import BLOCK_ELEMENTS, apply_masks
-from privacy.secagg.parallel import over_parts
+from privacy.secagg.parallel import _work_on, over_parts
 
 KEYS = [bytes([number]) * 32 for number in range(6)]
 LENGTH = 3 * BLOCK_ELEMENTS + 11
@@ -36,6 +37,33 @@ def test_the_result_does_not_depend_on_the_number_of_workers(
     always: None, dtype: Any, workers: int
 ) -> None:
     assert np.array_equal(masked(dtype, workers), masked(dtype, 1))
+
+
+def test_masks_alone_are_shared_as_well(always: None) -> None:
+    vectors = []
+    for workers in (1, 2):
+        vector = np.arange(LENGTH, dtype=np.uint32)
+        apply_masks(vector, add=KEYS[:1], subtract=KEYS[1:], workers=workers)
+        vectors.append(vector)
+    assert np.array_equal(*vectors)
+
+
+def test_one_block_needs_no_other_process() -> None:
+    array = np.full(10, -1)
+    over_parts(array, np.copyto, (), workers=8, multiple=10)
+    assert array.tolist() == [0] * 10
+
+
+def test_another_process_works_on_its_part_alone() -> None:
+    """What runs elsewhere, run here."""
+    shared = SharedMemory(create=True, size=8 * 10)
+    try:
+        shared.buf[:] = bytes(80)
+        _work_on(shared.name, "<i8", (4, 7), np.copyto, ())
+        assert list(shared.buf.cast("q")) == [0, 0, 0, 0, 4, 4, 4, 0, 0, 0]
+    finally:
+        shared.close()
+        shared.unlink()
 
 
 def test_small_work_stays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,15 +103,22 @@ def test_too_few_right_shares_of_a_key_name_those_who_changed_theirs(six: Any) -
     assert six.coordinator.finish(reveals).weight == 5
 
 
-def dealt_wrongly(session: Any, secret: bytes, purpose: bytes, dealer: int, quorum: int) -> Any:
+NO_SECRET = (2**256 + 5).to_bytes(33, "big")  # in the field, but above every secret
+
+
+def dealt_wrongly(
+    session: Any, secret: bytes | None, purpose: bytes, dealer: int, quorum: int
+) -> Any:
     """Shares of another secret, or on another polynomial, sealed and committed to by the rules."""
     hospital = session.hospitals[dealer]
-    shares = split(
-        secret,
-        quorum=quorum,
-        indices=session.parameters.roster,
-        randomness=session.generator.bytes,
-    )
+    shares = dict.fromkeys(session.parameters.roster, NO_SECRET)
+    if secret is not None:
+        shares = split(
+            secret,
+            quorum=quorum,
+            indices=session.parameters.roster,
+            randomness=session.generator.bytes,
+        )
     sealed = {
         other: hospital._dealer._sealer.seal(share, purpose=purpose, round_number=1, receiver=other)
         for other, share in shares.items()
@@ -131,11 +138,17 @@ def dealt_wrongly(session: Any, secret: bytes, purpose: bytes, dealer: int, quor
     return shares, sealed, commitments
 
 
-@pytest.mark.parametrize("quorum", [4, 6])
-def test_a_dealer_that_shared_another_seed_is_named(six: Any, quorum: int) -> None:
+@pytest.mark.parametrize(
+    ("secret", "quorum"),
+    [(b"\7" * 32, 4), (b"\7" * 32, 6), (None, 4)],
+    ids=["another", "on another polynomial", "none"],
+)
+def test_a_dealer_that_shared_another_seed_is_named(
+    six: Any, secret: bytes | None, quorum: int
+) -> None:
     views = six.begin()
     uploads = six.uploads(views)
-    shares, sealed, commitments = dealt_wrongly(six, b"\7" * 32, SELF_MASK, 3, quorum)
+    shares, sealed, commitments = dealt_wrongly(six, secret, SELF_MASK, 3, quorum)
     content = upload_digest(
         vector_digest(uploads[3].masked, ()), uploads[3].commitment, commitments
     )

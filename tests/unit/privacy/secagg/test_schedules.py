@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,23 +27,6 @@ DIMENSION = 6
 
 party = st.integers(1, PARTIES)
 lies = st.none() | party
-
-
-def claims(view: Any, dropped: int) -> Any:
-    """The survivors as a lying coordinator shows them: without one that did upload."""
-
-    def rest(values: Any) -> dict[int, Any]:
-        return {index: value for index, value in values.items() if index != dropped}
-
-    return replace(
-        view,
-        vector_digests=rest(view.vector_digests),
-        commitments=rest(view.commitments),
-        share_commitments=rest(view.share_commitments),
-        signatures=rest(view.signatures),
-        sealed_shares=rest(view.sealed_shares),
-        dropped=tuple(sorted({*view.dropped, dropped})),
-    )
 
 
 class Schedules(RuleBasedStateMachine):
@@ -144,7 +126,7 @@ class Schedules(RuleBasedStateMachine):
 
     def view_for(self, index: int, lie: int | None) -> Any:
         view = self.survivors.get(index)
-        return view if view is None or lie is None else claims(view, lie)
+        return view if view is None or lie is None else self.session.dropping(view, lie)
 
     @precondition(lambda self: self.survivors)
     @rule(index=party, lie=lies)

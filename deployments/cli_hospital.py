@@ -99,7 +99,8 @@ def hospital_peers(hospital_id: HospitalId, api_url: ApiUrl = None) -> None:
     """Show the other hospitals, the fingerprints of their keys and whether they are accepted."""
     site = _open(hospital_id, api_url)
     peers = _shown_peers(site)
-    table = Table("hospital")
+    table = Table()
+    table.add_column("hospital", overflow="fold")  # whole, since `accept` takes it
     table.add_column("fingerprint", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for peer in peers:

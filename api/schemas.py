@@ -80,6 +80,14 @@ class Identity(_Body):
     sealing_key: Key
 
 
+class PublishedIdentity(_View):
+    """A hospital and the public keys it has published, hex."""
+
+    hospital_id: str
+    signing_key: str
+    sealing_key: str
+
+
 class HospitalView(_View):
     """A hospital; its keys are null until it has published them."""
 

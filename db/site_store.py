@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -80,6 +80,13 @@ class LogEntry:
     at: datetime
     event: str
     details: dict[str, Any]
+
+
+class PinnedKeys(NamedTuple):
+    """The public keys under which a hospital is known here, hex."""
+
+    signing_key: str
+    sealing_key: str
 
 
 class TrainingJournal:
@@ -182,6 +189,14 @@ class SiteStore:
         """Returns the record of what this hospital has answered in the rounds of a training."""
         return TrainingJournal(self._engine, training_id, clock=self._clock)
 
+    def pinned_identities(self) -> dict[str, PinnedKeys]:
+        """Returns the keys that are pinned here, by hospital."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(
+                sa.select(_identities).order_by(_identities.c.hospital_id)
+            ).all()
+        return {row.hospital_id: PinnedKeys(row.signing_key, row.sealing_key) for row in rows}
+
     def pin_identity(self, hospital_id: str, *, signing_key: str, sealing_key: str) -> None:
         """Keeps a hospital's keys the first time they are seen, and compares them ever after.
 
@@ -196,7 +211,7 @@ class SiteStore:
                 )
             ).one_or_none()
             if pinned is None:
-                self._pin(connection, hospital_id, seen)
+                self._pin(connection, hospital_id, seen, event="identity-pinned")
         if pinned is not None and tuple(pinned) != seen:
             raise Conflict(
                 "identity-changed",
@@ -205,10 +220,11 @@ class SiteStore:
             )
 
     def accept_identity(self, hospital_id: str, *, signing_key: str, sealing_key: str) -> None:
-        """Pins a hospital's new keys instead of its old ones; the decision of a person."""
+        """Pins a hospital's keys, instead of its old ones if it had any; a person's decision."""
         with self._engine.begin() as connection:
             connection.execute(_identities.delete().where(_identities.c.hospital_id == hospital_id))
-            self._pin(connection, hospital_id, (signing_key, sealing_key))
+            keys = (signing_key, sealing_key)
+            self._pin(connection, hospital_id, keys, event="identity-accepted")
 
     def log(self, event: str, details: Mapping[str, Any]) -> None:
         """Appends an entry to the local log.
@@ -241,7 +257,9 @@ class SiteStore:
             entries.append(LogEntry(row.seq, at, row.event, fields["details"]))
         return entries
 
-    def _pin(self, connection: Connection, hospital_id: str, keys: tuple[str, str]) -> None:
+    def _pin(
+        self, connection: Connection, hospital_id: str, keys: tuple[str, str], *, event: str
+    ) -> None:
         signing_key, sealing_key = keys
         connection.execute(
             _identities.insert().values(
@@ -252,7 +270,7 @@ class SiteStore:
             )
         )
         details = {"hospital": hospital_id, "signing": signing_key, "sealing": sealing_key}
-        self._append(connection, "identity-pinned", details)
+        self._append(connection, event, details)
 
     def _append(self, connection: Connection, event: str, details: Mapping[str, Any]) -> None:
         last = connection.execute(

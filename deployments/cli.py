@@ -1,11 +1,11 @@
 """The command line, ``fedmed``.
 
-Every mistake of a user ends in one line on standard error and exit code 2.
+Every mistake of a user ends in one line on standard error and exit code 2. The commands of a
+hospital are in `deployments.cli_hospital`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_hospital import hospital_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 
@@ -31,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 app.add_typer(hospital_app, name="hospital")
 model_app = typer.Typer(help="Register models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
@@ -129,48 +129,6 @@ def model_add(
     with OperatorClient.connect(StackSettings()) as operator:
         operator.add_model(spec)
     _out.print(f"registered {spec.name}")
-
-
-@hospital_app.command("start")
-def hospital_start(
-    hospital_id: Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")],
-    data_path: Annotated[
-        Path, typer.Option(help="Its table: a CSV file or a folder with one.", exists=True)
-    ],
-    api_url: Annotated[
-        str | None, typer.Option(envvar="FEDMED_API_URL", help="The coordinator's address.")
-    ] = None,
-) -> None:
-    """Run a hospital: its worker takes part in the rounds it is invited to."""
-    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
-
-    settings = StackSettings()
-    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
-    if not fixed.items() <= os.environ.items():
-        # Libraries start their threads when they are loaded, and a hospital's process must have
-        # none when it forks: begin again where nothing is loaded yet.
-        command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
-        os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
-    os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
-    os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
-    from deployments.hospital import run_hospital
-    from deployments.operator import OperatorClient
-    from tasks.hospital.exchange import ExchangeRefused
-    from tasks.hospital.site import SiteIncomplete, credential_file
-
-    site = settings.site(hospital_id, data_path)
-    if api_url is not None:
-        site = site.model_copy(update={"api_url": api_url})
-    if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
-        # The operator's own machine: add the hospital as the operator would.
-        with OperatorClient.connect(settings) as operator:
-            operator.add_hospital(site)
-        _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
-    _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
-    try:
-        run_hospital(site)
-    except (SiteIncomplete, ExchangeRefused) as error:
-        raise OperatorError(str(error)) from None
 
 
 def _show_event(event: Mapping[str, Any]) -> None:

@@ -7,12 +7,12 @@ settings.home                       # one state directory, .fedmed by default
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tasks.hospital.site import AbsolutePath, SiteSettings
+from tasks.hospital.site import AbsolutePath, PeerRule, SiteSettings
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 LOOPBACK: Final = "127.0.0.1"
@@ -92,9 +92,22 @@ class StackSettings(BaseSettings):
         """Directory of the servers' temporary files."""
         return self.home / "tmp"
 
-    def site(self, hospital_id: str, data_path: Path) -> SiteSettings:
-        """The settings of a hospital that runs on this machine, below the same directory."""
+    def site(
+        self,
+        hospital_id: str,
+        data_path: Path,
+        *,
+        # One person runs the demo's hospitals on one machine: there is nobody to compare
+        # fingerprints with.
+        peers: PeerRule | None = "first-use",
+    ) -> SiteSettings:
+        """The settings of a hospital that runs on this machine, below the same directory.
+
+        With ``peers=None`` the environment says whose keys it takes, as at any hospital.
+        """
+        rule: dict[str, Any] = {} if peers is None else {"peers": peers}
         return SiteSettings(
+            **rule,
             hospital_id=hospital_id,
             hospital_home=self.home / "hospitals" / hospital_id,
             data_path=data_path,

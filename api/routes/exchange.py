@@ -21,9 +21,10 @@ from api.auth.guard import HospitalCaller, HospitalDep
 from api.bodies import read_body
 from api.exchange import FromHospital, ToHospital
 from api.hub import Topic, closed, posted, work_for
-from api.schemas import Received, Work
+from api.schemas import PublishedIdentity, Received, Work
 from api.services import Services, ServicesDep
 from api.settings import ApiSettings
+from db.queries import hospitals
 from db.session import transaction
 from fl.invitation import Digest
 
@@ -61,6 +62,21 @@ async def await_work(
     if found is None:
         return Response(status_code=204)
     return JSONResponse(Work(round_id=found).model_dump(mode="json"))
+
+
+@router.get("/roster", summary="List the hospitals that rounds invite, with their public keys")
+def get_roster(services: ServicesDep, caller: HospitalDep) -> list[PublishedIdentity]:
+    """By id; so that a hospital's people can compare fingerprints before the first round."""
+    with transaction(services.engine) as session:
+        exchange.require_active(session, caller.hospital_id)
+        return [
+            PublishedIdentity(
+                hospital_id=hospital.id,
+                signing_key=hospital.signing_key or "",
+                sealing_key=hospital.sealing_key or "",
+            )
+            for hospital in hospitals.invitable_hospitals(session)
+        ]
 
 
 @router.put(

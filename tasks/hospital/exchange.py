@@ -22,12 +22,15 @@ from uuid import UUID
 
 import httpx
 import tenacity
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+
+from fl.invitation import HospitalId, Key
 
 HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 CoordinatorKind = Literal["cohort", "survivors", "certificate"]
 
 LONG_POLL_S: Final = 25.0
+RETRY_FOR_S: Final = 20.0
 _TOKEN_MARGIN_S: Final = 30.0
 
 
@@ -56,6 +59,19 @@ class Credential(BaseModel):
     client_secret: SecretStr
 
 
+class PublishedIdentity(BaseModel):
+    """A hospital and the public keys it has published, hex, as the coordinator shows them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    hospital_id: HospitalId
+    signing_key: Key
+    sealing_key: Key
+
+
+_ROSTER: Final = TypeAdapter(tuple[PublishedIdentity, ...])
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     value: str
@@ -77,7 +93,7 @@ class ExchangeClient:
         credential: Credential,
         *,
         clock: Callable[[], float] = time.monotonic,
-        retry_for_s: float = 20.0,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> None:
         self._client = client
         self._credential = credential
@@ -91,7 +107,9 @@ class ExchangeClient:
         )
 
     @classmethod
-    def connect(cls, api_url: str, credential: Credential) -> Self:
+    def connect(
+        cls, api_url: str, credential: Credential, *, retry_for_s: float = RETRY_FOR_S
+    ) -> Self:
         """Opens a client for the API at ``api_url``."""
         client = httpx.Client(
             base_url=api_url,
@@ -99,7 +117,7 @@ class ExchangeClient:
             trust_env=False,
             verify=_tls(api_url),
         )
-        return cls(client, credential)
+        return cls(client, credential, retry_for_s=retry_for_s)
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +185,20 @@ class ExchangeClient:
         """
         keys = {"signing_key": signing_key, "sealing_key": sealing_key}
         self._request("PUT", f"/hospitals/{hospital_id}/identity", json=keys)
+
+    def roster(self) -> tuple[PublishedIdentity, ...]:
+        """Returns the hospitals that rounds invite, with the keys the coordinator shows for them.
+
+        Raises:
+            ExchangeRefused: this hospital is suspended, or the answer is not a roster.
+        """
+        try:
+            roster = _ROSTER.validate_json(self._request("GET", "/exchange/roster").content)
+        except ValidationError:
+            raise ExchangeRefused("GET /exchange/roster: the answer is not a roster") from None
+        if len({entry.hospital_id for entry in roster}) != len(roster):
+            raise ExchangeRefused("GET /exchange/roster: a hospital is shown twice")
+        return roster
 
     def await_work(self, *, after: str | None) -> str | None:
         """Waits for a dispatch to this hospital; returns its round's id, or None after a while.

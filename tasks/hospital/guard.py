@@ -12,6 +12,7 @@ from db.errors import Conflict
 from fl.data import Table, load_table
 from fl.errors import ContractViolation
 from fl.invitation import RoundInvitation
+from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site
 
@@ -19,11 +20,12 @@ from tasks.hospital.site import Site
 def check_invitation(site: Site, invitation: RoundInvitation, *, now: datetime) -> None:
     """Checks that the round is meant for this hospital, with peers and a number it accepts.
 
-    Pins the peers' identities on first sight; a peer whose keys changed is refused. Records the
-    round durably, so that the same round is never answered twice.
+    Every peer must be one whose keys are accepted here, or, where the site takes them on first
+    use, one that is new. Records the round durably, so that the same round is never answered twice.
 
     Raises:
-        Refusal: ``not-invited``, ``own-keys``, ``peer-keys`` or ``round-reused``.
+        Refusal: ``not-invited``, ``own-keys``, ``peer-keys``, ``peer-unaccepted`` or
+            ``round-reused``.
     """
     hospital_id = site.settings.hospital_id
     entry = next((e for e in invitation.roster if e.hospital_id == hospital_id), None)
@@ -32,15 +34,15 @@ def check_invitation(site: Site, invitation: RoundInvitation, *, now: datetime) 
     own = site.identity.public
     if (entry.signing_key, entry.sealing_key) != (own.signing_key.hex(), own.sealing_key.hex()):
         raise Refusal("own-keys", f"the roster gives {hospital_id} keys that are not its own")
-    for peer in invitation.roster:
+    for peer in _new_peers(site, invitation):
         try:
             site.store.pin_identity(
-                peer.hospital_id, signing_key=peer.signing_key, sealing_key=peer.sealing_key
+                peer.hospital_id,
+                signing_key=peer.keys.signing_key,
+                sealing_key=peer.keys.sealing_key,
             )
-        except Conflict:
-            raise Refusal(
-                "peer-keys", f"{peer.hospital_id} has other keys than the ones pinned here"
-            ) from None
+        except Conflict:  # pinned since it was looked up
+            raise _other_keys([peer]) from None
     try:
         site.store.begin_round(
             training_id=invitation.training_id,
@@ -52,6 +54,36 @@ def check_invitation(site: Site, invitation: RoundInvitation, *, now: datetime) 
         raise Refusal(
             "round-reused", f"round {invitation.number} of this training was answered before"
         ) from None
+
+
+def _new_peers(site: Site, invitation: RoundInvitation) -> list[Peer]:
+    """Checks all peers; returns those to pin, which only first use leaves."""
+    peers = find_peers(site, invitation.roster)
+    if changed := [peer for peer in peers if peer.state == "changed"]:
+        _log_peers(site, "peer-keys", changed)
+        raise _other_keys(changed)
+    new = [peer for peer in peers if peer.state == "not accepted"]
+    if new and site.settings.peers == "accepted":
+        _log_peers(site, "peer-unaccepted", new)
+        named = ", ".join(f"{peer.hospital_id} {peer.fingerprint}" for peer in new)
+        raise Refusal(
+            "peer-unaccepted",
+            # The command first: a refusal is cut at its end.
+            "ask each of these hospitals for its fingerprint, then `fedmed hospital accept "
+            f"--hospital-id {site.settings.hospital_id} PEER FINGERPRINT`: {named}",
+        )
+    return new
+
+
+def _other_keys(peers: list[Peer]) -> Refusal:
+    named = ", ".join(peer.hospital_id for peer in peers)
+    have = "has" if len(peers) == 1 else "have"
+    return Refusal("peer-keys", f"{named} {have} other keys than the ones pinned here")
+
+
+def _log_peers(site: Site, event: str, peers: list[Peer]) -> None:
+    """Keeps all of them in the hospital's own log, however many a refusal has room for."""
+    site.store.log(event, {"shown": {peer.hospital_id: peer.fingerprint for peer in peers}})
 
 
 def check_data(site: Site, invitation: RoundInvitation) -> Table:

@@ -12,20 +12,22 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
+from fl.spec import LEAST_COHORT
 from privacy.secagg.keys import Identity
 from tasks.hospital.exchange import Credential
 
 _SPLIT_KEY_BYTES: Final = 32
 
+PeerRule = Literal["accepted", "first-use"]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 
 
@@ -37,14 +39,21 @@ class SiteSettings(BaseSettings):
         hospital_home: directory of its keys, store and logs.
         data_path: its table, a CSV file or a folder with one.
         api_url: the coordinator's one address.
+        peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
+            ``first-use`` accepts the keys that an invitation shows first.
+        least_cohort: fewest hospitals, this one included, with which it takes part.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FEDMED_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FEDMED_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     hospital_id: HospitalId
     hospital_home: AbsolutePath
     data_path: AbsolutePath
     api_url: str
+    peers: PeerRule = "accepted"
+    least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
 
     def environment(self) -> dict[str, str]:
         """Returns the variables from which a child reads the same settings."""
@@ -53,6 +62,8 @@ class SiteSettings(BaseSettings):
             "FEDMED_HOSPITAL_HOME": str(self.hospital_home),
             "FEDMED_DATA_PATH": str(self.data_path),
             "FEDMED_API_URL": self.api_url,
+            "FEDMED_PEERS": self.peers,
+            "FEDMED_LEAST_COHORT": str(self.least_cohort),
         }
 
 
@@ -85,6 +96,7 @@ def open_site(settings: SiteSettings) -> Site:
     Raises:
         SiteIncomplete: there is no credential.
     """
+    credential = read_credential(settings)  # first: a mistyped id must not make keys
     keys = _keys_directory(settings)
     return Site(
         settings=settings,
@@ -93,7 +105,7 @@ def open_site(settings: SiteSettings) -> Site:
             sealing=X25519PrivateKey.from_private_bytes(_secret(keys / "sealing.key", _sealing)),
         ),
         split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
-        credential=read_credential(settings),
+        credential=credential,
         store=SiteStore(settings.hospital_home / "site.db"),
     )
 

@@ -245,6 +245,7 @@ NEEDS = {
     ("GET", "/metrics/breast-cancer"): "metrics:read",
     ("GET", "/audit/events"): "audit:read",
     ("GET", "/exchange/work"): "exchange",
+    ("GET", "/exchange/roster"): "exchange",
     ("PUT", "/exchange/rounds/11111111-2222-3333-4444-555555555555/upload"): "exchange",
     ("GET", "/exchange/rounds/11111111-2222-3333-4444-555555555555/cohort"): "exchange",
     ("GET", "/exchange/weights/" + "a" * 64): "exchange",

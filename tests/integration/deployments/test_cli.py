@@ -45,6 +45,14 @@ def taken_port() -> Iterator[str]:
         yield str(listener.getsockname()[1])
 
 
+@pytest.fixture
+def unused_port() -> Iterator[str]:
+    """A port that is taken but on which nobody listens: a connection is refused."""
+    with socket.socket() as holder:
+        holder.bind((LOOPBACK, 0))
+        yield str(holder.getsockname()[1])
+
+
 def test_without_a_stack_it_is_said_what_starts_one(settings: StackSettings) -> None:
     assert mistake("down") == f"fedmed: no stack runs on {settings.home}; `fedmed up` starts one"
     assert not settings.home.exists()
@@ -122,6 +130,38 @@ def test_a_hospital_without_a_credential_is_told_who_gives_it(
     (line,) = done.stderr.splitlines()
     credential = settings.home / "hospitals" / "north" / "keys" / "credential.json"
     assert line.startswith(f"fedmed: no credential at {credential}; ask the coordinator's operator")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (("peers",), {}, "fedmed: the coordinator at http://127.0.0.1:{port} does not answer"),
+        (("accept", "west", "f5a5"), {}, "fedmed: the coordinator at http://127.0.0.1:{port} "),
+        (("accept", "west"), {}, "fedmed: Missing argument 'FINGERPRINT'"),
+        (("identity",), {"FEDMED_PEERS": "all"}, "fedmed: peers: Input should be 'accepted' or"),
+        (
+            ("identity",),
+            {"FEDMED_LEAST_COHORT": "2"},
+            "fedmed: least_cohort: Input should be greater than or equal to 3",
+        ),
+    ],
+)
+def test_a_mistake_about_peers_is_one_line(
+    settings: StackSettings,
+    unused_port: str,
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    said: str,
+) -> None:
+    keys = settings.home / "hospitals" / "north" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "credential.json").write_text('{"client_id": "north", "client_secret": "s3cret"}')
+    command, *rest = arguments
+    line = mistake(
+        *("hospital", command, "--hospital-id", "north", *rest),
+        **{"FEDMED_API_PORT": unused_port, **environment},
+    )
+    assert line.startswith(said.format(port=unused_port))
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,22 @@ def test_only_a_person_replaces_pinned_keys(store: SiteStore) -> None:
         store.pin_identity("north", **KEYS)
     assert [(e.event, e.details["signing"][0]) for e in store.entries()] == [
         ("identity-pinned", "a"),
-        ("identity-pinned", "c"),
+        ("identity-accepted", "c"),
     ]
+
+
+def test_a_person_accepts_keys_that_were_never_seen(store: SiteStore, path: Path) -> None:
+    assert store.pinned_identities() == {}
+
+    store.accept_identity("north", **KEYS)
+    store.pin_identity("south", **OTHER_KEYS)
+
+    assert SiteStore(path).pinned_identities() == {
+        "north": tuple(KEYS.values()),
+        "south": tuple(OTHER_KEYS.values()),
+    }
+    store.pin_identity("north", **KEYS)
+    assert [e.event for e in store.entries()] == ["identity-accepted", "identity-pinned"]
 
 
 def test_the_log_keeps_what_happened_in_order(store: SiteStore, path: Path) -> None:

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
 
+from deployments import cli, cli_hospital, operator
 from deployments.settings import StackSettings
+from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
+from fl.spec import ModelSpec, TrainingRequest
+from tasks.hospital.site import SiteSettings
 
 
 @pytest.fixture
@@ -20,3 +29,53 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSettings:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FEDMED_HOME", str(tmp_path / "home"))
     return StackSettings()
+
+
+@pytest.fixture
+def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    before = dict(os.environ)
+    lines = Console(width=200)
+
+    # As the command has them once it has begun again.
+    for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> Result:
+        for module in (cli, cli_hospital):
+            monkeypatch.setattr(module, "_out", lines)
+        return CliRunner().invoke(cli.app, arguments)
+
+    yield run
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class FakeOperator:
+    """As much of the operator's client as is called."""
+
+    def __init__(self) -> None:
+        self.requests: list[TrainingRequest] = []
+        self.added: list[SiteSettings] = []
+        self.models: list[ModelSpec] = []
+
+    def start_training(self, request: TrainingRequest) -> dict[str, Any]:
+        self.requests.append(request)
+        return {"training_id": "t-1"}
+
+    def add_model(self, spec: ModelSpec) -> None:
+        self.models.append(spec)
+
+    def add_hospital(self, site: SiteSettings) -> None:
+        self.added.append(site)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> FakeOperator:
+    fake = FakeOperator()
+
+    @contextmanager
+    def connect(settings: StackSettings) -> Iterator[FakeOperator]:
+        yield fake
+
+    monkeypatch.setattr(operator.OperatorClient, "connect", connect)
+    return fake

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from rich.console import Console
-from typer.testing import CliRunner, Result
 
-from deployments import cli, demo, hospital, operator
+from deployments import cli, demo
 from deployments.errors import OperatorError, StackNotRunning
 from deployments.settings import StackSettings
 from deployments.stack import control
 from deployments.stack.control import RunningStack
-from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 from deployments.stack.state import ServiceState, StackState
-from fl.spec import ModelSpec, TrainingRequest
-from tasks.hospital.exchange import ExchangeRefused
-from tasks.hospital.site import SiteIncomplete, SiteSettings, credential_file
-
-
-@pytest.fixture
-def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    before = dict(os.environ)
-    lines = Console(width=200)
-
-    # As the command has them once it has begun again.
-    for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(cli, "_out", lines)
-        return CliRunner().invoke(cli.app, arguments)
-
-    yield run
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture
@@ -113,39 +86,8 @@ def test_demo_runs_with_its_options(fedmed: Any, monkeypatch: pytest.MonkeyPatch
     assert [(a["rounds"], a["hospitals"], a["seed"]) for a in asked] == [(10, 3, 0), (2, 5, 7)]
 
 
-class FakeOperator:
-    """As much of the operator's client as is called."""
-
-    def __init__(self) -> None:
-        self.requests: list[TrainingRequest] = []
-        self.added: list[SiteSettings] = []
-        self.models: list[ModelSpec] = []
-
-    def start_training(self, request: TrainingRequest) -> dict[str, Any]:
-        self.requests.append(request)
-        return {"training_id": "t-1"}
-
-    def add_model(self, spec: ModelSpec) -> None:
-        self.models.append(spec)
-
-    def add_hospital(self, site: SiteSettings) -> None:
-        self.added.append(site)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> FakeOperator:
-    fake = FakeOperator()
-
-    @contextmanager
-    def connect(settings: StackSettings) -> Iterator[FakeOperator]:
-        yield fake
-
-    monkeypatch.setattr(operator.OperatorClient, "connect", connect)
-    return fake
-
-
 def test_train_asks_for_the_environment_s_privacy_unless_told_otherwise(
-    fedmed: Any, api: FakeOperator, monkeypatch: pytest.MonkeyPatch
+    fedmed: Any, api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed: list[str] = []
     monkeypatch.setattr(
@@ -166,64 +108,7 @@ def test_train_asks_for_the_environment_s_privacy_unless_told_otherwise(
     assert as_set.privacy.clip_norm == told.privacy.clip_norm == 0.25
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[SiteSettings]:
-    hospitals: list[SiteSettings] = []
-    monkeypatch.setattr(hospital, "run_hospital", hospitals.append)
-    return hospitals
-
-
-def test_a_hospital_elsewhere_is_run_and_not_added(
-    fedmed: Any, api: FakeOperator, ran: list[SiteSettings], tmp_path: Path
-) -> None:
-    done = fedmed(
-        *("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path)),
-        *("--api-url", "https://fedmed.example.org"),
-    )
-    assert done.exit_code == 0
-    (site,) = ran
-    assert (site.hospital_id, site.api_url) == ("north", "https://fedmed.example.org")
-    assert site.data_path == tmp_path
-    assert api.added == []
-
-
-def test_a_hospital_on_the_operator_s_machine_is_added_first(
-    fedmed: Any,
-    api: FakeOperator,
-    ran: list[SiteSettings],
-    settings: StackSettings,
-    tmp_path: Path,
-) -> None:
-    settings.secrets.mkdir(parents=True)
-    (settings.secrets / "operator.json").write_text("{}")
-    arguments = ("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path))
-    fedmed(*arguments)
-    assert api.added == ran
-    credential_file(ran[0]).write_text("{}")
-    fedmed(*arguments)
-    assert len(api.added) == 1
-    assert len(ran) == 2
-
-
-def test_a_hospital_begins_again_before_libraries_start_threads(
-    fedmed: Any, ran: list[SiteSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    class Replaced(Exception):
-        pass
-
-    def execve(program: str, command: list[str], environment: dict[str, str]) -> None:
-        assert (program, command[1:3]) == (sys.executable, ["-m", "deployments.cli"])
-        assert environment["OMP_NUM_THREADS"] == "1"
-        raise Replaced
-
-    monkeypatch.setattr(os, "execve", execve)
-    monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    done = fedmed("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path))
-    assert isinstance(done.exception, Replaced)
-    assert ran == []
-
-
-def test_a_model_is_registered_from_a_file(fedmed: Any, api: FakeOperator, tmp_path: Path) -> None:
+def test_a_model_is_registered_from_a_file(fedmed: Any, api: Any, tmp_path: Path) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(files("deployments").joinpath("models", "breast-cancer.yaml").read_text())
     done = fedmed("model", "add", str(file))
@@ -236,25 +121,12 @@ def test_a_model_is_registered_from_a_file(fedmed: Any, api: FakeOperator, tmp_p
     [("a: [1", OperatorError), ("name: 3", ValidationError), ("- 1", ValidationError)],
 )
 def test_a_file_that_is_no_model_is_refused(
-    fedmed: Any, api: FakeOperator, tmp_path: Path, content: str, error: type[Exception]
+    fedmed: Any, api: Any, tmp_path: Path, content: str, error: type[Exception]
 ) -> None:
     file = tmp_path / "model.yaml"
     file.write_text(content)
     assert isinstance(fedmed("model", "add", str(file)).exception, error)
     assert api.models == []
-
-
-@pytest.mark.parametrize("error", [SiteIncomplete("no credential"), ExchangeRefused("other keys")])
-def test_a_hospital_that_cannot_run_says_why(
-    fedmed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
-) -> None:
-    def run(site: SiteSettings) -> None:
-        raise error
-
-    monkeypatch.setattr(hospital, "run_hospital", run)
-    done = fedmed("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path))
-    assert isinstance(done.exception, OperatorError)
-    assert str(done.exception) == str(error)
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,14 @@ def test_a_hospital_of_this_machine_has_a_directory_of_its_own(
     assert site.hospital_home == settings.home / "hospitals" / "hospital-1"
     assert site.data_path == tmp_path / "data"
     assert site.api_url == settings.api_url
+
+
+def test_a_local_hospital_takes_its_peers_on_first_use_whatever_the_environment_says(
+    settings: StackSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDMED_PEERS", "accepted")
+    assert settings.site("hospital-1", tmp_path).peers == "first-use"
+    assert settings.site("hospital-1", tmp_path, peers=None).peers == "accepted"
+    monkeypatch.setenv("FEDMED_PEERS", "first-use")
+    assert settings.site("hospital-1", tmp_path, peers=None).peers == "first-use"
+    assert settings.site("hospital-1", tmp_path, peers="accepted").peers == "accepted"

@@ -47,6 +47,7 @@ def settings(tmp_path: Path) -> SiteSettings:
         hospital_home=tmp_path / "north",
         data_path=tmp_path / "table.csv",
         api_url="http://127.0.0.1:1",
+        peers="first-use",
     )
 
 

@@ -198,3 +198,34 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
     assert secure["verify"].check_hostname
     assert secure["verify"].verify_mode == ssl.CERT_REQUIRED
     assert plain["trust_env"] is secure["trust_env"] is False
+
+
+NORTH = {"hospital_id": "north", "signing_key": "a" * 64, "sealing_key": "b" * 64}
+
+
+def test_the_roster_is_what_the_coordinator_shows():
+    south = {**NORTH, "hospital_id": "south"}
+    exchange, seen = client(lambda _: httpx.Response(200, json=[NORTH, south]))
+    assert [entry.model_dump() for entry in exchange.roster()] == [NORTH, south]
+    assert (seen[-1].method, seen[-1].url.path) == ("GET", "/exchange/roster")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>",
+        b"{}",
+        json.dumps([{**NORTH, "signing_key": "A" * 64}]).encode(),
+        json.dumps([{**NORTH, "hospital_id": "\x1b[2J"}]).encode(),
+    ],
+)
+def test_an_answer_that_is_no_roster_is_refused(content):
+    exchange, _ = client(lambda _: httpx.Response(200, content=content))
+    with pytest.raises(ExchangeRefused, match="not a roster"):
+        exchange.roster()
+
+
+def test_a_hospital_with_two_sets_of_keys_is_refused():
+    exchange, _ = client(lambda _: httpx.Response(200, json=[NORTH, NORTH]))
+    with pytest.raises(ExchangeRefused, match="shown twice"):
+        exchange.roster()

@@ -54,6 +54,7 @@ def test_without_a_credential_it_is_said_where_it_goes_and_who_gives_it(
 ) -> None:
     with pytest.raises(SiteIncomplete) as incomplete:
         open_site(settings)
+    assert list(settings.hospital_home.rglob("*.key")) == []
     assert str(settings.hospital_home / "keys" / "credential.json") in str(incomplete.value)
     assert "ask the coordinator's operator to add 'north'" in str(incomplete.value)
 
@@ -80,6 +81,33 @@ def test_a_child_reads_the_same_settings_from_its_environment(
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert SiteSettings() == settings
+
+
+def test_a_site_takes_only_accepted_peers_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FEDMED_PEERS", "FEDMED_LEAST_COHORT"):
+        monkeypatch.delenv(name, raising=False)
+    place = {"hospital_id": "north", "hospital_home": tmp_path, "data_path": tmp_path}
+    unset = SiteSettings(**place, api_url="http://api")
+    assert (unset.peers, unset.least_cohort) == ("accepted", 3)
+    monkeypatch.setenv("FEDMED_PEERS", "first-use")
+    monkeypatch.setenv("FEDMED_LEAST_COHORT", "5")
+    told = SiteSettings(**place, api_url="http://api")
+    assert (told.peers, told.least_cohort) == ("first-use", 5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("peers", "all"), ("least_cohort", "2"), ("least_cohort", "many")]
+)
+def test_a_rule_that_protects_nobody_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: str
+) -> None:
+    monkeypatch.setenv(f"FEDMED_{field.upper()}", value)
+    with pytest.raises(ValidationError, match=field):
+        SiteSettings(
+            hospital_id="north", hospital_home=tmp_path, data_path=tmp_path, api_url="http://api"
+        )
 
 
 def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,177 @@
+"""The commands of a hospital: ``fedmed hospital …``.
+
+fedmed hospital start --hospital-id north --data-path DIR
+fedmed hospital identity --hospital-id north
+fedmed hospital peers --hospital-id north
+fedmed hospital accept --hospital-id north PEER FINGERPRINT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deployments.errors import OperatorError
+from deployments.settings import StackSettings
+from tasks.hospital.exchange import ExchangeClient, ExchangeError, ExchangeRefused
+from tasks.hospital.peers import Peer, find_peers
+from tasks.hospital.site import (
+    PeerRule,
+    Site,
+    SiteIncomplete,
+    SiteSettings,
+    credential_file,
+    open_site,
+)
+
+_RETRY_FOR_S: Final = 2.0  # a person waits
+
+hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
+
+_out = Console()
+
+HospitalId = Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")]
+ApiUrl = Annotated[
+    str | None, typer.Option(envvar="FEDMED_API_URL", help="The coordinator's address.")
+]
+
+
+@hospital_app.command("start")
+def hospital_start(
+    hospital_id: HospitalId,
+    data_path: Annotated[
+        Path, typer.Option(help="Its table: a CSV file or a folder with one.", exists=True)
+    ],
+    api_url: ApiUrl = None,
+    trust_on_first_use: Annotated[
+        bool,
+        typer.Option(
+            "--trust-on-first-use",
+            help="Accept the keys that the coordinator shows first; to try things out.",
+        ),
+    ] = False,
+) -> None:
+    """Run a hospital: its worker takes part in the rounds it is invited to."""
+    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
+
+    settings = StackSettings()
+    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
+    if not fixed.items() <= os.environ.items():
+        # Libraries start their threads when they are loaded, and a hospital's process must have
+        # none when it forks: begin again where nothing is loaded yet.
+        command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
+        os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
+    os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+    os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
+    from deployments.hospital import run_hospital
+    from deployments.operator import OperatorClient
+
+    site = _place(
+        settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
+    )
+    if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
+        # The operator's own machine: add the hospital as the operator would.
+        with OperatorClient.connect(settings) as operator:
+            operator.add_hospital(site)
+        _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
+    _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
+    try:
+        run_hospital(site)
+    except (SiteIncomplete, ExchangeRefused) as error:
+        raise OperatorError(str(error)) from None
+
+
+@hospital_app.command("identity")
+def hospital_identity(hospital_id: HospitalId) -> None:
+    """Print the hospital's own fingerprint, to tell the other hospitals."""
+    _print(_open(hospital_id, None).identity.public.fingerprint())
+
+
+@hospital_app.command("peers")
+def hospital_peers(hospital_id: HospitalId, api_url: ApiUrl = None) -> None:
+    """Show the other hospitals, the fingerprints of their keys and whether they are accepted."""
+    site = _open(hospital_id, api_url)
+    peers = _shown_peers(site)
+    table = Table()
+    table.add_column("hospital", overflow="fold")  # whole, since `accept` takes it
+    table.add_column("fingerprint", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for peer in peers:
+        table.add_row(peer.hospital_id, peer.fingerprint, peer.state)
+    _out.print(table)
+    if any(peer.state != "accepted" for peer in peers):
+        _print("Ask each hospital itself, not the coordinator, for its fingerprint; then")
+        _print(f"fedmed hospital accept --hospital-id {hospital_id} PEER FINGERPRINT")
+
+
+@hospital_app.command("accept")
+def hospital_accept(
+    hospital_id: HospitalId,
+    peer: Annotated[str, typer.Argument(help="The other hospital's id.")],
+    fingerprint: Annotated[str, typer.Argument(help="Its fingerprint, as its people tell it.")],
+    api_url: ApiUrl = None,
+) -> None:
+    """Accept another hospital's keys, if they have the fingerprint that its people told you."""
+    site = _open(hospital_id, api_url)
+    if peer == hospital_id:
+        raise OperatorError(f"{peer} is this hospital itself; it needs no acceptance")
+    shown = {entry.hospital_id: entry for entry in _shown_peers(site)}
+    if peer not in shown:
+        raise OperatorError(
+            f"the coordinator shows no hospital {peer!r}; `fedmed hospital peers --hospital-id "
+            f"{hospital_id}` lists them"
+        )
+    found = shown[peer]
+    if fingerprint.strip().lower() != found.fingerprint:
+        raise OperatorError(
+            f"the coordinator shows {found.fingerprint} for {peer}, you gave {fingerprint}: "
+            "nothing is accepted"
+        )
+    site.store.accept_identity(
+        peer, signing_key=found.keys.signing_key, sealing_key=found.keys.sealing_key
+    )
+    _print(f"accepted {peer}")
+
+
+def _place(
+    settings: StackSettings,
+    hospital_id: str,
+    data_path: Path,
+    api_url: str | None,
+    peers: PeerRule | None = None,
+) -> SiteSettings:
+    site = settings.site(hospital_id, data_path, peers=peers)
+    return site if api_url is None else site.model_copy(update={"api_url": api_url})
+
+
+def _open(hospital_id: str, api_url: str | None) -> Site:
+    """Opens the site of a command that reads no table."""
+    try:
+        return open_site(_place(StackSettings(), hospital_id, Path(os.devnull), api_url))
+    except SiteIncomplete as error:
+        raise OperatorError(str(error)) from None
+
+
+def _shown_peers(site: Site) -> list[Peer]:
+    url, credential = site.settings.api_url, site.credential
+    try:
+        with ExchangeClient.connect(url, credential, retry_for_s=_RETRY_FOR_S) as exchange:
+            return find_peers(site, exchange.roster())
+    except ExchangeError as error:
+        raise OperatorError(str(error)) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OperatorError(
+            f"the coordinator at {url} does not answer ({type(error).__name__}); --api-url names "
+            "another address"
+        ) from None
+
+
+def _print(line: str) -> None:
+    _out.print(line, highlight=False, soft_wrap=True)

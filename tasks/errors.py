@@ -28,7 +28,7 @@ class HospitalSilent(RoundFailed):
 
     def __init__(self, hospital_ids: tuple[str, ...], awaited: str, deadline_s: float) -> None:
         names = ", ".join(hospital_ids)
-        super().__init__(f"{names} sent no {awaited} within {deadline_s:.0f} s")
+        super().__init__(f"{names} sent no {awaited} within {deadline_s:g} s")
         self.hospital_ids = hospital_ids
 
 

@@ -117,6 +117,7 @@ def _take_part(
         site.identity,
         identities(invitation),
         journal=SiteJournal(site.store.journal(invitation.training_id)),
+        least_cohort=site.settings.least_cohort,
     )
     round_id = invitation.round_id
     exchange.put(round_id, "enrolment", encode_enrolment(participant.enrol(invitation.number)))

@@ -38,7 +38,7 @@ ROUNDS: Final = 3
 _FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _ORDER: Final = (
     *("test_training", "test_bad_data", "test_hostile_server", "test_lost_run"),
-    *("test_hospital_command", "test_demo"),
+    *("test_hospital_command", "test_losses", "test_demo"),
 )
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")
 
@@ -222,7 +222,7 @@ def _hospitals_are_coming(error: BaseException) -> bool:
 
 
 @contextmanager
-def a_running_stack() -> Iterator[Stack]:
+def a_running_stack(*, hospitals: int = HOSPITALS) -> Iterator[Stack]:
     with ExitStack() as open_things:
         home = open_things.enter_context(a_home())
         with pytest.MonkeyPatch.context() as environment:
@@ -232,7 +232,7 @@ def a_running_stack() -> Iterator[Stack]:
                 environment.setenv(name, value)
             settings = StackSettings()
             data = home.path / "demo" / "data"
-            folders = deal_out(data, hospitals=HOSPITALS, seed=0)
+            folders = deal_out(data, hospitals=hospitals, seed=0)
             running = open_things.enter_context(
                 control.attached(settings, hospitals=folders, progress=lambda event: None)
             )
@@ -288,6 +288,14 @@ def training(_started: Stack) -> dict[str, Any]:
 def stack(_started: Stack, training: dict[str, Any]) -> Stack:
     """The shared stack, with that training behind it."""
     return _started
+
+
+@pytest.fixture(scope="module")
+def five(_shared: ExitStack) -> Iterator[Stack]:
+    """A stack of five hospitals, of which a round can do without one."""
+    _shared.close()
+    with a_running_stack(hospitals=5) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

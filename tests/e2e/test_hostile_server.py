@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 POOL: Final = "hospital-1"
-DEADLINE_S: Final = 10.0
+DEADLINE_S: Final = 20.0
+ENROLMENT_S: Final = DEADLINE_S / 4
 SCRIPT: Final = """
 from pathlib import Path
 from prefect import flow
@@ -180,11 +181,11 @@ def test_a_run_that_is_killed_ends_its_round_at_once(stack: Any, stricken: dict[
     assert run["state_type"] == "CRASHED"
 
 
-def test_a_silent_hospital_is_named_at_the_deadline(stricken: dict[str, Any]) -> None:
+def test_a_silent_hospital_is_named_when_its_stage_is_over(stricken: dict[str, Any]) -> None:
     _, second = stricken["rounds"]
-    reason = f"hospital-2 sent no enrolment within {DEADLINE_S:.0f} s"
+    reason = f"hospital-2 sent no enrolment within {ENROLMENT_S:g} s"
     assert (second["state"], second["reason"]) == ("failed", reason)
-    assert DEADLINE_S <= second["seconds"] < DEADLINE_S + 10
+    assert ENROLMENT_S <= second["seconds"] < ENROLMENT_S + 10
     states = {hospital["hospital_id"]: hospital["state"] for hospital in second["hospitals"]}
     assert states == {"hospital-1": "enrolled", "hospital-2": "lost", "hospital-3": "enrolled"}
     assert (stricken["state"], stricken["reason"]) == ("failed", reason)

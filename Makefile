@@ -33,6 +33,7 @@ bench: $(INSTALLED)
 
 bench-secagg: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.secagg
+	$(BIN)/python -m deployments.bench.large
 
 # Pins everything to what a fresh environment resolves today.
 lock:

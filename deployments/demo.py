@@ -113,7 +113,7 @@ def _train(settings: StackSettings, *, rounds: int, console: Console) -> dict[st
     with OperatorClient.connect(settings) as operator:
         operator.add_model(demo_model())
         started = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_hospitals_are_coming),
+            retry=tenacity.retry_if_exception(hospitals_are_coming),
             wait=tenacity.wait_fixed(0.25),
             stop=tenacity.stop_after_delay(_HOSPITAL_DEADLINE_S),
             reraise=True,
@@ -121,7 +121,7 @@ def _train(settings: StackSettings, *, rounds: int, console: Console) -> dict[st
         return follow(operator, started["training_id"], console=console)
 
 
-def _hospitals_are_coming(error: BaseException) -> bool:
+def hospitals_are_coming(error: BaseException) -> bool:
     """Whether a training was refused because hospitals have not published their keys yet."""
     return isinstance(error, ApiRefused) and error.problem_type.endswith("too-few-hospitals")
 

@@ -14,10 +14,10 @@ weights are counts over private records: they are for the hospital's own log and
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -30,8 +30,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from fl.data import Table
 from fl.errors import ModelError
+from fl.factored import LinearFactors, worth_factoring
 from fl.spec import Hyperparameters
 from privacy.plan import PrivacyPlan
+
+_NOISE_ELEMENTS: Final = 1 << 20
 
 
 class NoiseSource(Protocol):
@@ -102,9 +105,14 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         """Step 3."""
         std = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
-            noise = torch.from_numpy(self._source.normal(tuple(parameter.shape), std))
-            total = parameter.summed_grad.to(torch.float64).view_as(parameter)
-            parameter.grad = (total + noise).to(parameter.dtype)
+            parameter.grad = torch.empty_like(parameter)
+            total = parameter.summed_grad.view_as(parameter)
+            # By rows, so that the noise of a large layer does not take many times its memory.
+            rows = max(1, _NOISE_ELEMENTS // max(1, parameter[0].numel()))
+            for start in range(0, len(parameter), rows):
+                block = total[start : start + rows].to(torch.float64)
+                noise = torch.from_numpy(self._source.normal(tuple(block.shape), std))
+                parameter.grad[start : start + rows] = (block + noise).to(parameter.dtype)
 
     def _zero_non_finite(self) -> None:
         # A sum is finite only if all of its terms are, and costs less than looking at each; a sum
@@ -117,6 +125,32 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         self.zeroed_records += int((~finite).sum())
         for parameter in self.params:
             parameter.grad_sample[~finite] = 0.0
+
+
+class FactoredDPOptimizer(SecureDPOptimizer):
+    """The same for a model whose records' gradients are known by their factors alone."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        plan: PrivacyPlan,
+        source: NoiseSource,
+        factors: LinearFactors,
+    ) -> None:
+        super().__init__(optimizer, plan=plan, source=source)
+        self._factors = factors
+
+    def pre_step(self, closure: Callable[[], float] | None = None) -> bool:
+        """All steps but the wrapped optimizer's own."""
+        self.zeroed_records += self._factors.sum_clipped(self.max_grad_norm)
+        self._factors.clear()
+        self.add_noise()
+        for parameter in self.params:
+            parameter.grad /= self.expected_batch_size
+        if self.step_hook:
+            self.step_hook(self)
+        return True
 
 
 def train_locally(
@@ -150,16 +184,7 @@ def train_locally(
     started = time.perf_counter()
     features, labels = torch.from_numpy(table.features), torch.from_numpy(table.labels)
     empty_batches = 0
-    with _per_record_gradients(module) as wrapped:
-        optimizer = SecureDPOptimizer(
-            torch.optim.SGD(
-                module.parameters(),
-                lr=hyperparameters.learning_rate,
-                momentum=hyperparameters.momentum,
-            ),
-            plan=plan,
-            source=generator,
-        )
+    with _private_optimizer(module, plan, hyperparameters, generator) as (wrapped, optimizer):
         if proximal_mu:
             optimizer.attach_step_hook(_ProximalTerm(module, proximal_mu))
         for _ in range(plan.steps_per_round):
@@ -198,6 +223,31 @@ class _ProximalTerm:
 
 
 @contextmanager
+def _private_optimizer(
+    module: nn.Module,
+    plan: PrivacyPlan,
+    hyperparameters: Hyperparameters,
+    generator: NoiseSource,
+) -> Iterator[tuple[nn.Module, SecureDPOptimizer]]:
+    """Returns the module to call and the optimizer that makes private steps on it."""
+    sgd = torch.optim.SGD(
+        module.parameters(),
+        lr=hyperparameters.learning_rate,
+        momentum=hyperparameters.momentum,
+    )
+    if worth_factoring(module, records=plan.expected_batch_size):
+        module.train()
+        try:
+            with LinearFactors.captured(module) as factors:
+                yield module, FactoredDPOptimizer(sgd, plan=plan, source=generator, factors=factors)
+        finally:
+            _forget_gradients(module)
+        return
+    with _per_record_gradients(module) as wrapped:
+        yield wrapped, SecureDPOptimizer(sgd, plan=plan, source=generator)
+
+
+@contextmanager
 def _per_record_gradients(module: nn.Module) -> Iterator[nn.Module]:
     """Puts Opacus's hooks on a module, and takes them off again whatever happens."""
     module.train()
@@ -211,10 +261,14 @@ def _per_record_gradients(module: nn.Module) -> Iterator[nn.Module]:
         yield wrapped
     finally:
         wrapped.to_standard_module()
-        for parameter in module.parameters():
-            parameter.grad = None
-            if hasattr(parameter, "summed_grad"):
-                del parameter.summed_grad  # the last sum without its noise
+        _forget_gradients(module)
+
+
+def _forget_gradients(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.grad = None
+        if hasattr(parameter, "summed_grad"):
+            del parameter.summed_grad  # the last sum without its noise
 
 
 def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> None:

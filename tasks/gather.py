@@ -16,6 +16,7 @@ whichever way.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -126,7 +127,10 @@ class _Gathering:
         least = min(max(opened.least_cohort, self._parameters.quorum), len(opened.hospital_ids))
         self._least_sum = least
         self._secure_sum = SecureSum(
-            self._parameters, identities(opened.invitation), least_cohort=least
+            self._parameters,
+            identities(opened.invitation),
+            least_cohort=least,
+            workers=len(os.sched_getaffinity(0)),
         )
 
     def run(self) -> SumResult:

@@ -56,7 +56,7 @@ def main() -> int:
 def run_demo(seed: int) -> DemoReport:
     """Runs ``fedmed demo`` on an empty state directory and free ports."""
     with tempfile.TemporaryDirectory(prefix="fedmed-bench-") as home:
-        ports = dict(zip(("PREFECT", "MLFLOW", "API"), _free_ports(3), strict=True))
+        ports = dict(zip(("PREFECT", "MLFLOW", "API"), free_ports(3), strict=True))
         subprocess.run(  # noqa: S603 - our own argument vector
             [
                 *(sys.executable, "-m", "deployments.cli", "demo"),
@@ -171,7 +171,7 @@ def figures(demos: list[DemoReport], floors: list[FloorRun]) -> list[Figure]:
     ]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Returns ports that are free now; all are held at once, so that they differ."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]

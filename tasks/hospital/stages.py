@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def _take_part(
         identities(invitation),
         journal=SiteJournal(site.store.journal(invitation.training_id)),
         least_cohort=site.settings.least_cohort,
+        workers=len(os.sched_getaffinity(0)),
     )
     round_id = invitation.round_id
     exchange.put(round_id, "enrolment", encode_enrolment(participant.enrol(invitation.number)))

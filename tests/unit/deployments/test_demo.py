@@ -14,12 +14,12 @@ from rich.table import Table
 from deployments import demo
 from deployments.demo import (
     TrainingFailed,
-    _hospitals_are_coming,
     _report,
     _show_event,
     _show_report,
     _write,
     follow,
+    hospitals_are_coming,
     rounds_table,
     training_view,
 )
@@ -177,9 +177,9 @@ def test_a_training_that_failed_is_an_error_with_its_reason() -> None:
 
 def test_hospitals_that_have_not_published_their_keys_are_waited_for_and_nothing_else() -> None:
     too_few = ApiRefused("there are 2", problem_type="/problems/too-few-hospitals")
-    assert _hospitals_are_coming(too_few)
-    assert not _hospitals_are_coming(ApiRefused("no such model"))
-    assert not _hospitals_are_coming(OperatorError("down"))
+    assert hospitals_are_coming(too_few)
+    assert not hospitals_are_coming(ApiRefused("no such model"))
+    assert not hospitals_are_coming(OperatorError("down"))
 
 
 def a_report(settings: StackSettings) -> demo.DemoReport:

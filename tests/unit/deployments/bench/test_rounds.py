@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deployments.bench import rounds
-from deployments.bench.rounds import FloorRun, _free_ports, figures, run_demo, run_floor
+from deployments.bench.rounds import FloorRun, figures, free_ports, run_demo, run_floor
 from deployments.demo import DemoReport
 from deployments.settings import StackSettings
 
@@ -52,8 +52,8 @@ def test_a_run_without_an_auc_counts_as_zero_and_misses_the_goal() -> None:
     assert (auc.value, auc.is_met) == (0.49, False)
 
 
-def test_free_ports_differ() -> None:
-    assert len(set(_free_ports(3))) == 3
+def testfree_ports_differ() -> None:
+    assert len(set(free_ports(3))) == 3
 
 
 def test_the_floor_trains_the_same_rounds_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_the_floor_trains_the_same_rounds_in_one_process(monkeypatch: pytest.Mon
     assert all(0 < seconds < 60 for seconds in floor.round_s)
 
 
-def test_each_demo_starts_from_an_empty_directory_on_free_ports(
+def test_each_demo_starts_from_an_empty_directory_onfree_ports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environments: list[dict[str, str]] = []

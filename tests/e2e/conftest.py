@@ -281,7 +281,9 @@ def _started(_shared: ExitStack) -> Stack:
 @pytest.fixture(scope="session")
 def training(_started: Stack) -> dict[str, Any]:
     """The first training of the shared stack: three rounds, ended."""
-    return _started.train(rounds=ROUNDS)
+    training = _started.train(rounds=ROUNDS)
+    _started.run_ended(training["flow_run_id"])  # a moment after the training itself
+    return training
 
 
 @pytest.fixture(scope="session")

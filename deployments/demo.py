@@ -112,13 +112,20 @@ def _train(settings: StackSettings, *, rounds: int, console: Console) -> dict[st
     )
     with OperatorClient.connect(settings) as operator:
         operator.add_model(demo_model())
-        started = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(hospitals_are_coming),
-            wait=tenacity.wait_fixed(0.25),
-            stop=tenacity.stop_after_delay(_HOSPITAL_DEADLINE_S),
-            reraise=True,
-        )(operator.start_training, request)
+        started = start_once_hospitals_are_there(operator, request)
         return follow(operator, started["training_id"], console=console)
+
+
+def start_once_hospitals_are_there(
+    operator: OperatorClient, request: TrainingRequest
+) -> dict[str, Any]:
+    """Starts a training as soon as enough hospitals have published their keys."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(hospitals_are_coming),
+        wait=tenacity.wait_fixed(0.25),
+        stop=tenacity.stop_after_delay(_HOSPITAL_DEADLINE_S),
+        reraise=True,
+    )(operator.start_training, request)
 
 
 def hospitals_are_coming(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.bench.rounds import free_ports
-from deployments.demo import PeakMemory, hospitals_are_coming
+from deployments.demo import PeakMemory, start_once_hospitals_are_there
 from deployments.demo_data import deal_out, demo_model
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
@@ -62,12 +62,7 @@ def run(settings: StackSettings) -> tuple[dict[str, Any], float]:
     ):
         operator.add_model(large_model())
         request = TrainingRequest(model="large", rounds=ROUNDS)
-        started = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(hospitals_are_coming),
-            wait=tenacity.wait_fixed(0.25),
-            stop=tenacity.stop_after_delay(120),
-            reraise=True,
-        )(operator.start_training, request)
+        started = start_once_hospitals_are_there(operator, request)
         training: dict[str, Any] = tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda t: t["state"] not in ("completed", "failed")),
             wait=tenacity.wait_fixed(1),

@@ -8,6 +8,7 @@ at each run of ``federated-round`` goes on with the next.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +24,7 @@ from prefect.states import Cancelled
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from db.models import Training
+from db.models import Round, Training
 from db.queries import audit, rounds, trainings
 from db.session import transaction
 
@@ -37,12 +38,8 @@ def end_interrupted_trainings(engine: Engine, *, now: datetime) -> list[Training
     """Ends the open rounds as failed, and the trainings whose flow is gone; returns those."""
     with transaction(engine) as session:
         running = [t for t in trainings.unfinished_trainings(session) if t.state == "running"]
-        for training in running:
-            for left in rounds.list_rounds(session, training.id):
-                if left.state == "open":
-                    rounds.close_round(
-                        session, round_id=left.id, state="failed", reason=REASON, now=now
-                    )
+        for left in _open_rounds(session, running):
+            rounds.close_round(session, round_id=left.id, state="failed", reason=REASON, now=now)
         interrupted = [training for training in running if training.flow_run_id is not None]
         for training in interrupted:
             _fail(session, training, reason=REASON, now=now)
@@ -52,15 +49,13 @@ def end_interrupted_trainings(engine: Engine, *, now: datetime) -> list[Training
 def end_trainings_of_run(engine: Engine, flow_run_id: str, *, reason: str, now: datetime) -> None:
     """Ends as failed what a run that has ended left open: its round, and the training it drove."""
     with transaction(engine) as session:
-        left_rounds = [
-            left
-            for training in trainings.unfinished_trainings(session)
-            for left in rounds.list_rounds(session, training.id)
-            if left.state == "open" and left.flow_run_id == flow_run_id
-        ]
-        for left in left_rounds:
-            rounds.close_round(session, round_id=left.id, state="failed", reason=reason, now=now)
-        for training in trainings.unfinished_trainings(session):
+        unfinished = trainings.unfinished_trainings(session)
+        for left in _open_rounds(session, unfinished):
+            if left.flow_run_id == flow_run_id:
+                rounds.close_round(
+                    session, round_id=left.id, state="failed", reason=reason, now=now
+                )
+        for training in unfinished:
             if training.flow_run_id == flow_run_id:
                 _fail(session, training, reason=reason, now=now)
 
@@ -75,6 +70,15 @@ async def cancel_interrupted_runs(client: PrefectClient) -> None:
     ):
         for flow_run in flow_runs:
             await client.set_flow_run_state(flow_run.id, Cancelled(message=REASON), force=True)
+
+
+def _open_rounds(session: Session, of: Iterable[Training]) -> list[Round]:
+    return [
+        found
+        for training in of
+        for found in rounds.list_rounds(session, training.id)
+        if found.state == "open"
+    ]
 
 
 def _fail(session: Session, training: Training, *, reason: str, now: datetime) -> None:

@@ -97,6 +97,10 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         self.zeroed_records = 0
         self._source = source
 
+    def backward(self, loss: torch.Tensor, features: torch.Tensor) -> None:
+        """Computes from a sample's loss what step 1 starts from; ``features`` is the sample."""
+        torch.autograd.backward(loss)
+
     def clip_and_accumulate(self) -> None:
         """Steps 1 and 2."""
         self._zero_non_finite()
@@ -106,14 +110,11 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         """Step 3."""
         std = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
-            parameter.grad = torch.empty_like(parameter)
-            total = parameter.summed_grad.view_as(parameter)
-            # By rows: the noise of a large layer at once would take many times its memory, too.
-            rows = max(1, _NOISE_ELEMENTS // max(1, parameter[0].numel()))
-            for start in range(0, len(parameter), rows):
-                block = total[start : start + rows].to(torch.float64)
-                noise = torch.from_numpy(self._source.normal(tuple(block.shape), std))
-                parameter.grad[start : start + rows] = (block + noise).to(parameter.dtype)
+            # In place, piece by piece: a large layer is held once, its noise never as a whole.
+            parameter.grad = parameter.summed_grad.view_as(parameter)
+            for piece in parameter.grad.view(-1).split(_NOISE_ELEMENTS):
+                noise = torch.from_numpy(self._source.normal(len(piece), std))
+                piece.copy_(noise.add_(piece))
 
     def _zero_non_finite(self) -> None:
         # A sum is finite only if all of its terms are, and costs less than looking at each; a sum
@@ -141,6 +142,10 @@ class FactoredDPOptimizer(SecureDPOptimizer):
     ) -> None:
         super().__init__(optimizer, plan=plan, source=source)
         self._factors = factors
+
+    def backward(self, loss: torch.Tensor, features: torch.Tensor) -> None:
+        """Finds the factors; on the way to the features no weight's own gradient is computed."""
+        torch.autograd.backward(loss, inputs=[features])
 
     def pre_step(self, closure: Callable[[], float] | None = None) -> bool:
         """All steps but the wrapped optimizer's own."""
@@ -192,7 +197,7 @@ def train_locally(
             chosen = torch.from_numpy(generator.bernoulli(len(table), plan.sampling_rate))
             optimizer.zero_grad(set_to_none=True)
             if bool(chosen.any()):
-                _backward(wrapped, features[chosen], labels[chosen])
+                _backward(wrapped, optimizer, features[chosen], labels[chosen])
             else:
                 empty_batches += 1
                 _no_gradients(module)
@@ -272,7 +277,12 @@ def _forget_gradients(module: nn.Module) -> None:
             del parameter.summed_grad  # the last sum without its noise
 
 
-def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> None:
+def _backward(
+    wrapped: nn.Module,
+    optimizer: SecureDPOptimizer,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+) -> None:
     """Leaves each record's gradient on the parameters; ``features`` is a copy of the batch."""
     # PyTorch warns of a backward hook on a layer whose input asks for no gradient.
     features.requires_grad_()
@@ -285,7 +295,7 @@ def _backward(wrapped: nn.Module, features: torch.Tensor, labels: torch.Tensor) 
     if logits.numel() != len(features):
         raise ModelError(f"logits of shape (n, {logits.shape[1:]}): one for each record is needed")
     loss = binary_cross_entropy_with_logits(logits.reshape(-1), labels, reduction="sum")
-    torch.autograd.backward(loss)
+    optimizer.backward(loss, features)
 
 
 def _no_gradients(module: nn.Module) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn, Self
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -110,11 +111,14 @@ class SecureGenerator:
         half = (count + 1) // 2
         uniform = self.uniform(2 * half)
         radius = np.sqrt(-2.0 * np.log(uniform[:half]))
-        angle = (2.0 * np.pi) * uniform[half:]
+        radius *= std
         values = np.empty(2 * half)
-        np.multiply(radius, np.cos(angle), out=values[:half])
-        np.multiply(radius, np.sin(angle), out=values[half:])
-        values *= std
+        # PyTorch's sine and cosine of float64 take a third of the time of numpy's.
+        angle = torch.from_numpy(uniform[half:]).mul_(2.0 * np.pi)
+        torch.cos(angle, out=torch.from_numpy(values[:half]))
+        torch.sin(angle, out=torch.from_numpy(values[half:]))
+        values[:half] *= radius
+        values[half:] *= radius
         return values[:count].reshape(sizes)
 
     def bernoulli(self, n: int, rate: float) -> NDArray[np.bool_]:

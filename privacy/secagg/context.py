@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from privacy.errors import InputRefused, ProtocolError
@@ -121,8 +123,13 @@ def share_commitment(
 
 
 def vector_digest(masked: MaskedVector, bad_dealers: Iterable[int]) -> bytes:
-    """Returns 32 bytes that fix a masked vector and whom its sender names."""
-    return digest(_PROTOCOL + b"vector", index_bytes(bad_dealers), masked.data)
+    """Returns 32 bytes that fix a masked vector and whom its sender names.
+
+    The vector goes through BLAKE3 (O'Connor et al. 2020), which takes a fifth of SHA-256's time:
+    nothing else that the coordinator does with a vector would cost as much.
+    """
+    content = blake3(masked.view(np.uint8).data).digest()
+    return digest(_PROTOCOL + b"vector", index_bytes(bad_dealers), content)
 
 
 def upload_digest(

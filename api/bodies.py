@@ -1,6 +1,7 @@
 """Bodies of bounded size.
 
     body = await read_body(request, limit=1024 * 1024)
+    await read_into(blob, request, limit=256 * 1024 * 1024)
 
 The announced length is checked first; what really arrives is counted as well.
 """
@@ -11,10 +12,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Problem, problem_response
+from db.blobs import PIECE_BYTES, IncomingBlob
 
 
 def too_large(limit: int) -> Problem:
@@ -49,6 +52,25 @@ async def read_body(request: Request, *, limit: int) -> bytes:
         if len(body) > limit:
             raise too_large(limit)
     return bytes(body)
+
+
+async def read_into(blob: IncomingBlob, request: Request, *, limit: int) -> None:
+    """Writes the whole body into a blob on its way; no more than a piece of it is held.
+
+    Raises:
+        Problem: 413, it is longer than ``limit`` bytes.
+    """
+    if announced_length(request.headers) > limit:
+        raise too_large(limit)
+    piece = bytearray()
+    async for chunk in request.stream():
+        if blob.size_bytes + len(piece) + len(chunk) > limit:
+            raise too_large(limit)
+        piece += chunk
+        if len(piece) >= PIECE_BYTES:
+            await run_in_threadpool(blob.write, piece)
+            piece = bytearray()
+    await run_in_threadpool(blob.write, piece)
 
 
 class BodyLimit:

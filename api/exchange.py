@@ -2,14 +2,13 @@
 
     admit(session, round_id=round_id, hospital_id="hospital-1")
     with transaction(engine) as session:
-        is_new = accept(session, blobs, message, now=now)
+        is_new = accept(session, message, now=now)
 
 Bodies are taken as bytes: nothing here decodes what a hospital masked, sealed or signed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from api.errors import FieldError, Problem
 from api.schemas import Refusal
-from db.blobs import BlobStore
+from db.blobs import BlobStore, IncomingBlob
 from db.errors import Conflict, NotFound, RoundClosed
 from db.models import Participation, ParticipationState, Round
 from db.queries import audit, hospitals, messages, participations, rounds
@@ -48,14 +47,15 @@ _STATE_AFTER: Final[Mapping[FromHospital, ParticipationState]] = MappingProxyTyp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HospitalMessage:
-    """A message that has arrived whole; ``refusal`` is set when it is one."""
+    """A message that has arrived whole and is not kept yet; ``refusal`` is set when it is one."""
 
     round_id: UUID
     hospital_id: str
     subject: str
     kind: FromHospital
-    body: bytes = field(repr=False)
+    body: IncomingBlob = field(repr=False)
     digest: str
+    size_bytes: int
     refusal: Refusal | None
 
 
@@ -65,7 +65,7 @@ def read_message(
     hospital_id: str,
     subject: str,
     kind: FromHospital,
-    body: bytes,
+    body: IncomingBlob,
     announced_digest: str | None,
 ) -> HospitalMessage:
     """Checks the outside of a message: its digest, its marker, or a refusal's two fields.
@@ -73,13 +73,13 @@ def read_message(
     Raises:
         Problem: 422, it is not what it says.
     """
-    digest = hashlib.sha256(body).hexdigest()
+    digest = body.digest
     if announced_digest is not None and announced_digest.lower() != digest:
         raise _not_a_message(
             "X-Content-SHA256", "digest", f"the body arrived with the SHA-256 {digest}"
         )
-    refusal = _read_refusal(body) if kind == "refusal" else None
-    if refusal is None and not body.startswith(FRAME_MARKER):
+    refusal = _read_refusal(body.first(MAX_REFUSAL_BYTES)) if kind == "refusal" else None
+    if refusal is None and body.first(len(FRAME_MARKER)) != FRAME_MARKER:
         raise _not_a_message("body", "marker", f"a {kind} begins with {FRAME_MARKER.decode()}")
     return HospitalMessage(
         round_id=round_id,
@@ -88,6 +88,7 @@ def read_message(
         kind=kind,
         body=body,
         digest=digest,
+        size_bytes=body.size_bytes,
         refusal=refusal,
     )
 
@@ -125,7 +126,7 @@ def require_active(session: Session, hospital_id: str) -> None:
         )
 
 
-def accept(session: Session, blobs: BlobStore, message: HospitalMessage, *, now: datetime) -> bool:
+def accept(session: Session, message: HospitalMessage, *, now: datetime) -> bool:
     """Takes a message and moves the hospital to its next state; False when it was there before.
 
     Raises:
@@ -147,7 +148,7 @@ def accept(session: Session, blobs: BlobStore, message: HospitalMessage, *, now:
         hospital_id=hospital_id,
         kind=message.kind,
         digest=message.digest,
-        size_bytes=len(message.body),
+        size_bytes=message.size_bytes,
     )
     participations.set_participation(
         session,
@@ -159,7 +160,7 @@ def accept(session: Session, blobs: BlobStore, message: HospitalMessage, *, now:
         now=now,
     )
     # Last of what can be refused: a refused message leaves no blob, a committed one has its bytes.
-    blobs.put(message.body)
+    message.body.keep()
     if message.refusal is not None:
         audit.append_event(
             session,

@@ -4,6 +4,10 @@
     digest = blobs.put(b"...")
     blobs.get(digest)
 
+    with blobs.incoming() as blob:      # for what is too large to hold
+        blob.write(piece)
+        blob.keep()
+
 Any fsspec address will do. A blob is there as a whole or not at all: on a local disk it is written
 beside its place, synced and renamed; an object store takes or refuses a whole object itself.
 """
@@ -13,8 +17,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 from uuid import uuid4
 
 import fsspec
@@ -23,6 +30,46 @@ from fsspec.implementations.local import LocalFileSystem
 from db.errors import BlobCorrupt, BlobMissing
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+PIECE_BYTES: Final = 1 << 20
+
+
+class IncomingBlob:
+    """Bytes on their way into a store, in a file of their own; no blob before `keep`.
+
+    Attributes:
+        size_bytes: how many were written.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], place: Callable[[Path, str], None]) -> None:
+        self._path = path
+        self._file = file
+        self._place = place
+        self._hasher = hashlib.sha256()
+        self.size_bytes = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, of what was written so far."""
+        return self._hasher.hexdigest()
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Appends bytes."""
+        self._file.write(data)
+        self._hasher.update(data)
+        self.size_bytes += len(data)
+
+    def first(self, size: int) -> bytes:
+        """Returns at most the first ``size`` bytes."""
+        self._file.flush()
+        with self._path.open("rb") as file:
+            return file.read(size)
+
+    def keep(self) -> str:
+        """Makes the bytes a blob of the store and returns their digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._place(self._path, self.digest)
+        return self.digest
 
 
 class BlobStore:
@@ -40,13 +87,22 @@ class BlobStore:
 
     def put(self, data: bytes) -> str:
         """Stores bytes and returns their SHA-256, hex; storing them again is harmless."""
-        digest = hashlib.sha256(data).hexdigest()
-        path = self._path(digest)
-        if isinstance(self._files, LocalFileSystem):
-            _write_whole(Path(path), data)
-        else:
-            self._files.pipe_file(path, data)
-        return digest
+        with self.incoming() as blob:
+            blob.write(data)
+            return blob.keep()
+
+    @contextmanager
+    def incoming(self) -> Iterator[IncomingBlob]:
+        """Takes bytes piece by piece; what is not kept when the block ends is gone."""
+        local = isinstance(self._files, LocalFileSystem)
+        folder = Path(self._root if local else tempfile.gettempdir())
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f".{uuid4().hex}.part"
+        try:
+            with path.open("xb") as file:
+                yield IncomingBlob(path, file, self._rename if local else self._upload)
+        finally:
+            path.unlink(missing_ok=True)
 
     def get(self, digest: str) -> bytes:
         """Returns the bytes under a hash.
@@ -65,6 +121,20 @@ class BlobStore:
             raise BlobCorrupt(digest, found)
         return data
 
+    def pieces(self, digest: str) -> tuple[int, Iterator[bytes]]:
+        """Returns the size of a blob and its bytes piece by piece; the reader checks the hash.
+
+        Raises:
+            BlobMissing: there is none.
+            ValueError: ``digest`` is not a SHA-256 in lower-case hex.
+        """
+        path = self._path(digest)
+        try:
+            file: IO[bytes] = self._files.open(path, "rb")
+        except FileNotFoundError:
+            raise BlobMissing(digest) from None
+        return int(self._files.size(path)), _pieces(file)
+
     def exists(self, digest: str) -> bool:
         """Returns whether there are bytes under a hash."""
         return bool(self._files.exists(self._path(digest)))
@@ -81,20 +151,20 @@ class BlobStore:
             raise ValueError(f"{digest!r} is not a SHA-256 in lower-case hex")
         return f"{self._root}/{digest[:2]}/{digest}"
 
+    def _rename(self, part: Path, digest: str) -> None:
+        place = Path(self._path(digest))
+        place.parent.mkdir(exist_ok=True)
+        part.replace(place)
+        _sync_folder(place.parent)  # or the new name may be lost with the power
 
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)  # or the new name may be lost with the power
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    def _upload(self, part: Path, digest: str) -> None:
+        self._files.put_file(str(part), self._path(digest))
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
 
 
 def _sync_folder(folder: Path) -> None:

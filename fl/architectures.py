@@ -13,6 +13,7 @@ import math
 from itertools import pairwise
 from typing import assert_never
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,18 +63,19 @@ def load_weights(module: nn.Module, weights: Weights) -> None:
         ModelError: a name, shape or type that differs from the module's.
     """
     check_layout(weights, layout_of(module))
-    tensors = {name: torch.tensor(array) for name, array in weights.items()}
-    module.load_state_dict(tensors)
+    for name, tensor in module.state_dict().items():
+        tensor.copy_(torch.from_numpy(np.require(weights[name], requirements="W")))
 
 
-def weights_of(module: nn.Module) -> Weights:
-    """Returns copies of a module's weights."""
-    return {name: tensor.detach().numpy().copy() for name, tensor in module.state_dict().items()}
+def weights_of(module: nn.Module, *, copy: bool = True) -> Weights:
+    """Returns a module's weights; without a copy they share the module's memory."""
+    views = {name: tensor.detach().numpy() for name, tensor in module.state_dict().items()}
+    return {name: view.copy() for name, view in views.items()} if copy else views
 
 
 def layout_of(module: nn.Module) -> WeightsLayout:
     """Returns the layout of a module's weights."""
-    return layout({name: tensor.detach().numpy() for name, tensor in module.state_dict().items()})
+    return layout(weights_of(module, copy=False))
 
 
 def _widths(spec: ModelSpec) -> tuple[int, ...]:

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
 from fl.architectures import build, load_weights, weights_of
+from fl.arrays import record_of
 from fl.data import Split, Table
 from fl.errors import ModelError
 from fl.evaluation import ScoreHistogram, score_histogram
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.training import train_locally
-from fl.weights import Weights
 from privacy.errors import PrivacyError
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan
@@ -80,7 +80,7 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
         )
         metrics = MetricRecord({"num-examples": PUBLIC_WEIGHT})
         return Message(
-            RecordDict({"arrays": _record_of(weights_of(module)), "metrics": metrics}),
+            RecordDict({"arrays": record_of(weights_of(module, copy=False)), "metrics": metrics}),
             reply_to=message,
         )
 
@@ -126,7 +126,3 @@ def _proximal_mu(message: Message) -> float:
     if not isinstance(value, int | float) or not 0 <= value < np.inf:
         raise ModelError(f"proximal-mu {value!r}: must be a finite number from 0")
     return float(value)
-
-
-def _record_of(weights: Weights) -> ArrayRecord:
-    return ArrayRecord({name: Array(weights[name]) for name in sorted(weights)})

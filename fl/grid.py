@@ -15,14 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fl.errors import RoundError, StrategyError, WireError
 from fl.records import decode_record, encode_record
-from fl.weights import Weights, WeightsLayout
 
 COHORT_NODE: Final = 1
 _UNKNOWN_CAUSE: Final = 0  # Flower's code for an error without a class of its own
@@ -207,27 +205,6 @@ class CohortTransport:
     def exchange(self, requests: Sequence[Request], *, timeout_s: float | None) -> NoReturn:
         """Refuses: dispatch and gather speak to hospitals, not to a grid. Raises StrategyError."""
         raise _not_offered("exchange")
-
-
-def record_of(weights: Weights) -> ArrayRecord:
-    """Returns weights as Flower's arrays, in the order of their names.
-
-    Flower pairs some arrays by position, so the order must be the same in every process.
-    """
-    return ArrayRecord({name: Array(weights[name]) for name in sorted(weights)})
-
-
-def weights_in(record: ArrayRecord, *, like: WeightsLayout) -> Weights:
-    """Returns Flower's arrays as float32 weights in the order of their names.
-
-    Raises:
-        RoundError: names or shapes that differ from the layout's.
-    """
-    shapes = {name: tuple(array.shape) for name, array in record.items()}
-    if shapes != dict(zip(like.names, like.shapes, strict=True)):
-        raise RoundError("arrays that differ from the model's weights in names or shapes")
-    # FedAdam computes in float64; weights travel and are stored as float32.
-    return {name: record[name].numpy().astype(np.float32) for name in like.names}
 
 
 def _message(reply: Reply, *, to: Message) -> Message:

@@ -28,14 +28,13 @@ from flwr.app import (
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from fl.arrays import record_of, weights_in
 from fl.errors import RoundError
 from fl.evaluation import Evaluation
 from fl.grid import (
     COHORT_NODE,
     CohortTransport,
     TransportGrid,
-    record_of,
-    weights_in,
 )
 from fl.strategies import restore_state, save_state
 from fl.weights import Weights, flatten, layout, unflatten

@@ -15,9 +15,10 @@ from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDic
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from fl.arrays import record_of, weights_in
 from fl.errors import RoundError
 from fl.evaluation import Evaluation, ScoreHistogram, evaluate
-from fl.grid import Transport, TransportGrid, record_of, weights_in
+from fl.grid import Transport, TransportGrid
 from fl.rounds import (
     ARRAYS,
     CONFIG,

@@ -12,13 +12,13 @@ from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api import exchange
 from api.auth.guard import HospitalCaller, HospitalDep
-from api.bodies import read_body
+from api.bodies import read_into
 from api.exchange import FromHospital, ToHospital
 from api.hub import Topic, closed, posted, work_for
 from api.schemas import PublishedIdentity, Received, Work
@@ -103,18 +103,19 @@ async def put_message(
     """Takes a message once; the same again is harmless, another is refused."""
     # Before the body is read: who is not invited does not get to send 256 MiB.
     await run_in_threadpool(_admit, services, caller, round_id)
-    body = await read_body(request, limit=largest_body(services.settings, kind))
-    message = await run_in_threadpool(
-        exchange.read_message,
-        round_id=round_id,
-        hospital_id=caller.hospital_id,
-        subject=caller.subject,
-        kind=kind,
-        body=body,
-        announced_digest=x_content_sha256,
-    )
-    is_new = await run_in_threadpool(_accept, services, message)
-    received = Received(digest=message.digest, size_bytes=len(body))
+    with services.blobs.incoming() as body:
+        await read_into(body, request, limit=largest_body(services.settings, kind))
+        message = await run_in_threadpool(
+            exchange.read_message,
+            round_id=round_id,
+            hospital_id=caller.hospital_id,
+            subject=caller.subject,
+            kind=kind,
+            body=body,
+            announced_digest=x_content_sha256,
+        )
+        is_new = await run_in_threadpool(_accept, services, message)
+    received = Received(digest=message.digest, size_bytes=message.size_bytes)
     return JSONResponse(received.model_dump(mode="json"), status_code=201 if is_new else 200)
 
 
@@ -156,13 +157,17 @@ async def get_message(
     responses={200: {"content": {OCTETS: {}}}},
 )
 def get_weights(digest: Digest, services: ServicesDep, caller: HospitalDep) -> Response:
-    """Weights by their SHA-256; only those of rounds to which the hospital is invited."""
+    """Weights by their SHA-256; only those of rounds to which the hospital is invited.
+
+    They are sent as they are read: the hospital holds them to the SHA-256.
+    """
     with transaction(services.engine) as session:
         exchange.require_active(session, caller.hospital_id)
         exchange.require_weights_of_own_round(
             session, hospital_id=caller.hospital_id, digest=digest
         )
-    return Response(services.blobs.get(digest), media_type=OCTETS)
+    size, pieces = services.blobs.pieces(digest)
+    return StreamingResponse(pieces, media_type=OCTETS, headers={"Content-Length": str(size)})
 
 
 def largest_body(settings: ApiSettings, kind: FromHospital) -> int:
@@ -183,7 +188,7 @@ def _admit(services: Services, caller: HospitalCaller, round_id: UUID) -> None:
 
 def _accept(services: Services, message: exchange.HospitalMessage) -> bool:
     with transaction(services.engine) as session:
-        return exchange.accept(session, services.blobs, message, now=services.now())
+        return exchange.accept(session, message, now=services.now())
 
 
 async def _look_until(

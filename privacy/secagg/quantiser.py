@@ -13,6 +13,7 @@ many parties and rounds do not add up (Connolly, Higham and Mary, SIAM J. Sci. C
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -141,12 +142,21 @@ def read_sum(
         )
     factor = parameters.step * parameters.max_weight / max(int(weight), 1)
     return SumResult(
-        mean=np.multiply(quantised, factor, dtype=np.float64).astype(np.float32),
+        mean=_scaled(quantised, factor),
         weight=int(weight),
         counts=sums[1:],
         parties=parties,
         faults=faults,
     )
+
+
+def _scaled(quantised: NDArray[np.signedinteger[Any]], factor: float) -> NDArray[np.float32]:
+    """Returns the products rounded once; block by block, so that no float64 vector is made."""
+    products = np.empty(len(quantised), np.float32)
+    for start in range(0, len(quantised), BLOCK_ELEMENTS):
+        block = slice(start, start + BLOCK_ELEMENTS)
+        products[block] = np.multiply(quantised[block], factor, dtype=np.float64)
+    return products
 
 
 def _checked_vector(vector: NDArray[np.float32], parameters: SumParameters) -> NDArray[np.float32]:

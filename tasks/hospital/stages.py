@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
+from fl.arrays import change_between, parameters_in, record_of
 from fl.client import LocalSite, client_app
 from fl.data import Table, split
 from fl.evaluation import ScoreHistogram
@@ -34,7 +35,7 @@ from fl.messages import (
     encode_upload,
 )
 from fl.secure_round import PUBLIC_WEIGHT, identities, sum_parameters
-from fl.weights import Weights, decode_weights, flatten, layout
+from fl.weights import decode_weights
 from privacy.noise import SecureGenerator
 from privacy.secagg.participant import Participant
 from tasks.hospital.exchange import ExchangeClient
@@ -109,12 +110,12 @@ def _take_part(
     clock = StageClock()
     check_invitation(site, invitation, now=datetime.now(UTC))
     table = check_data(site, invitation)
-    incoming = decode_weights(exchange.weights(invitation.weights))
+    incoming = record_of(decode_weights(exchange.weights(invitation.weights)))
     clock.mark("check")
 
     participant = Participant(
         invitation.index_of(site.settings.hospital_id),
-        sum_parameters(invitation, parameters=layout(incoming).size),
+        sum_parameters(invitation, parameters=parameters_in(incoming)),
         site.identity,
         identities(invitation),
         journal=SiteJournal(site.store.journal(invitation.training_id)),
@@ -138,7 +139,12 @@ def _take_part(
         weight=PUBLIC_WEIGHT,
         counts=work.counts,
     )
-    exchange.put(round_id, "upload", encode_upload(upload))
+    # Each is as large as the model: what is done with goes before the next one comes.
+    del work
+    body = encode_upload(upload)
+    del upload
+    exchange.put(round_id, "upload", body)
+    del body
     clock.mark("upload")
 
     survivors = exchange.wait_for(round_id, "survivors", timeout_s=invitation.deadline_s)
@@ -162,12 +168,15 @@ def _take_part(
 def work_locally(
     table: Table,
     invitation: RoundInvitation,
-    incoming: Weights,
+    incoming: ArrayRecord,
     *,
     split_key: bytes,
     generator: SecureGenerator,
 ) -> LocalWork:
-    """Evaluates the incoming weights and, in a training round, trains, through the ClientApp."""
+    """Evaluates the incoming weights and, in a training round, trains, through the ClientApp.
+
+    A training round empties ``incoming``.
+    """
     app = client_app(
         LocalSite(
             spec=invitation.model,
@@ -176,11 +185,10 @@ def work_locally(
             generator=generator,
         )
     )
-    arrays = ArrayRecord({name: Array(value) for name, value in incoming.items()})
     config = ConfigRecord({**invitation.train_config, "server-round": invitation.number})
 
     def ask(message_type: str) -> RecordDict:
-        content = RecordDict({"arrays": arrays, "config": config})
+        content = RecordDict({"arrays": incoming, "config": config})
         message = Message(content, dst_node_id=1, message_type=message_type)
         context = Context(run_id=0, node_id=1, node_config={}, state=RecordDict(), run_config={})
         reply: RecordDict = app(message, context).content
@@ -193,6 +201,5 @@ def work_locally(
     )
     if invitation.kind == "evaluation":
         return LocalWork(np.zeros(0, np.float32), histogram.counts())
-    trained_arrays = ask(MessageType.TRAIN).array_records["arrays"]
-    trained = {name: array.numpy() for name, array in trained_arrays.items()}
-    return LocalWork(flatten(trained) - flatten(incoming), histogram.counts())
+    trained = ask(MessageType.TRAIN).array_records["arrays"]
+    return LocalWork(change_between(trained, incoming), histogram.counts())

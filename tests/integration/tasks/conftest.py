@@ -205,16 +205,18 @@ class Consortium:
     def post(self, hospital_id: str, kind: Kind, body: bytes) -> None:
         """Hands a message in as the API does."""
         assert self._opened is not None
-        message = read_message(
-            round_id=self._opened.round_id,
-            hospital_id=hospital_id,
-            subject=f"hospital:{hospital_id}",
-            kind=kind,
-            body=body,
-            announced_digest=None,
-        )
-        with transaction(self.engine) as session:
-            accept(session, self.exchange_blobs, message, now=self.coordinator.now())
+        with self.exchange_blobs.incoming() as blob:
+            blob.write(body)
+            message = read_message(
+                round_id=self._opened.round_id,
+                hospital_id=hospital_id,
+                subject=f"hospital:{hospital_id}",
+                kind=kind,
+                body=blob,
+                announced_digest=None,
+            )
+            with transaction(self.engine) as session:
+                accept(session, message, now=self.coordinator.now())
         self.sent.append(Sent(hospital_id, kind, body))
 
     def fetch(self, hospital_id: str, kind: ToHospital) -> bytes | None:

@@ -8,8 +8,9 @@ from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from api.bodies import BodyLimit, announced_length, read_body
+from api.bodies import BodyLimit, announced_length, read_body, read_into
 from api.errors import install_error_map
+from db.blobs import PIECE_BYTES, BlobStore
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +28,12 @@ def client() -> httpx.AsyncClient:
     async def take_bytes(request: Request) -> int:
         return len(await read_body(request, limit=10))
 
+    @app.post("/blob")
+    async def take_blob(request: Request) -> int:
+        with BlobStore("memory://bodies").incoming() as blob:
+            await read_into(blob, request, limit=10)
+            return blob.size_bytes
+
     app.add_middleware(BodyLimit, limit_for=lambda path: 20 if path == "/json" else 100)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
@@ -42,7 +49,23 @@ async def test_takes_what_fits(client: httpx.AsyncClient) -> None:
     assert (await client.post("/bytes", content=chunks(b"01234", b"56789"))).json() == 10
 
 
-@pytest.mark.parametrize("path", ["/json", "/bytes"])
+async def test_a_large_body_goes_into_a_blob_piece_by_piece() -> None:
+    blobs = BlobStore("memory://bodies")
+    app = FastAPI()
+
+    @app.post("/blob")
+    async def take_blob(request: Request) -> str:
+        with blobs.incoming() as blob:
+            await read_into(blob, request, limit=3 * PIECE_BYTES)
+            return blob.keep()
+
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    body = bytes(range(256)) * (PIECE_BYTES // 100)
+    answer = await client.post("/blob", content=chunks(body[:100], body[100:5000], body[5000:]))
+    assert blobs.get(answer.json()) == body
+
+
+@pytest.mark.parametrize("path", ["/json", "/bytes", "/blob"])
 async def test_refuses_by_the_announced_length(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post(path, content=b"x" * 101)
     assert answer.status_code == 413
@@ -56,6 +79,8 @@ async def test_refuses_by_the_announced_length(client: httpx.AsyncClient, path: 
         ("/json", [b'{"a":', b'"' + b"x" * 30 + b'"}']),
         ("/bytes", [b"01234", b"56789", b"!"]),
         ("/bytes", [b"x" * 101]),
+        ("/blob", [b"01234", b"56789", b"!"]),
+        ("/blob", [b"x" * 101]),
     ],
 )
 async def test_refuses_by_what_arrives(

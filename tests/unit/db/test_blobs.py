@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.blobs import BlobStore
+from db.blobs import PIECE_BYTES, BlobStore
 from db.errors import BlobCorrupt, BlobMissing
 
 
@@ -32,6 +32,31 @@ def test_bytes_come_back_under_their_hash(store: BlobStore) -> None:
     assert store.exists(digest)
     assert store.get(digest) == b"weights"
     assert store.put(b"weights") == digest
+
+
+def test_bytes_come_and_go_piece_by_piece(store: BlobStore) -> None:
+    data = bytes(range(256)) * (PIECE_BYTES // 100)
+    with store.incoming() as blob:
+        for piece in (data[:1], data[1:70_000], data[70_000:]):
+            blob.write(piece)
+        assert (blob.size_bytes, blob.first(3)) == (len(data), data[:3])
+        digest = blob.keep()
+
+    assert digest == hashlib.sha256(data).hexdigest()
+    size, pieces = store.pieces(digest)
+    assert size == len(data)
+    assert b"".join(pieces) == data
+    with pytest.raises(BlobMissing):
+        store.pieces("0" * 64)
+
+
+def test_what_is_not_kept_is_gone(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path))
+    with store.incoming() as blob:
+        blob.write(b"upload")
+    with pytest.raises(TypeError), store.incoming() as blob:
+        blob.write(0)  # type: ignore[arg-type]
+    assert files_in(tmp_path) == []
 
 
 def test_deleting_is_final_and_may_be_repeated(store: BlobStore) -> None:

@@ -25,11 +25,8 @@ from fl.grid import (
     Reply,
     Request,
     TransportGrid,
-    record_of,
-    weights_in,
 )
 from fl.records import encode_record
-from fl.weights import layout
 
 
 class Scripted:
@@ -179,14 +176,3 @@ def test_a_node_whose_turn_comes_too_late_is_not_started() -> None:
     on_time, late = transport.exchange(requests, timeout_s=10)
     assert on_time.error is None
     assert late == Reply(2, error="no reply within 10 s")
-
-
-def test_weights_become_arrays_in_the_order_of_their_names() -> None:
-    weights = {"z": np.ones((2, 1), np.float32), "a": np.zeros(3, np.float32)}
-    record = record_of(weights)
-    back = weights_in(record, like=layout(weights))
-    assert list(record) == list(back) == ["a", "z"]
-    np.testing.assert_array_equal(back["z"], weights["z"])
-    for other in ({**weights, "a": np.zeros(4, np.float32)}, {"z": weights["z"]}):
-        with pytest.raises(RoundError, match="names or shapes"):
-            weights_in(record, like=layout(other))

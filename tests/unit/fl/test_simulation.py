@@ -9,9 +9,10 @@ import pytest
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fl.arrays import record_of, weights_in
 from fl.errors import RoundError
 from fl.evaluation import ScoreHistogram, evaluate, score_histogram
-from fl.grid import LocalTransport, TransportGrid, record_of, weights_in
+from fl.grid import LocalTransport, TransportGrid
 from fl.simulation import run_rounds
 from fl.spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.strategies import build_strategy

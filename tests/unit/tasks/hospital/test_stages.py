@@ -23,7 +23,7 @@ from fl.messages import (
 )
 from fl.secure_round import COUNTERS, identities, sum_parameters
 from fl.spec import ModelSpec
-from fl.weights import encode_weights, flatten, layout, weights_hash
+from fl.weights import encode_weights, layout, weights_hash
 from privacy.noise import SecureGenerator
 from privacy.secagg import (
     CohortView,
@@ -263,11 +263,13 @@ def test_an_error_inside_leaves_as_its_class_name_alone(
 
 
 def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> None:
+    from fl.arrays import parameters_in, record_of
     from fl.data import load_table
     from tasks.hospital.stages import work_locally
 
     invitation = invite()
-    incoming = initial_weights(invitation.model, seed=1)
+    incoming = record_of(initial_weights(invitation.model, seed=1))
+    size = parameters_in(incoming)
     table = load_table(site.settings.data_path, invitation.model.contract)
     work = work_locally(
         table,
@@ -276,7 +278,7 @@ def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> 
         split_key=site.split_key,
         generator=SecureGenerator.from_os(),
     )
-    assert work.update.shape == flatten(incoming).shape
+    assert work.update.shape == (size,)
     assert work.update.dtype == np.float32
     assert np.any(work.update)
 

@@ -124,12 +124,11 @@ class _Gathering:
         self._parameters = sum_parameters(
             opened.invitation, parameters=layout(opened.state.weights).size
         )
-        least = min(max(opened.least_cohort, self._parameters.quorum), len(opened.hospital_ids))
-        self._least_sum = least
+        self._least_sum = max(opened.least_cohort, self._parameters.quorum)
         self._secure_sum = SecureSum(
             self._parameters,
             identities(opened.invitation),
-            least_cohort=least,
+            least_cohort=self._least_sum,
             workers=len(os.sched_getaffinity(0)),
         )
 

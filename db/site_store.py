@@ -10,7 +10,6 @@ must not depend on whether the machine stays up. Several processes may use one f
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,13 +18,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.pool import NullPool
 
 from db.chain import GENESIS, canonical_json, entry_hash, plain, timestamp
 from db.errors import AuditChainBroken, Conflict
 from db.models import utc_now
+from db.site_engine import open_site_database
 
 _metadata = sa.MetaData()
 _rounds = sa.Table(
@@ -64,12 +63,6 @@ _journal = sa.Table(
     sa.Column("at", sa.Text, nullable=False),
 )
 _REPEATABLE_STEP = "survivors"
-_APPEND_ONLY = [
-    f"CREATE TRIGGER IF NOT EXISTS {table.name}_no_{operation} BEFORE {operation} ON {table.name} "
-    f"BEGIN SELECT RAISE(ABORT, '{table.name} is append-only'); END"
-    for table in (_rounds, _log, _journal)
-    for operation in ("update", "delete")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +138,7 @@ class SiteStore:
 
     def __init__(self, path: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._clock = clock
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Made here, not by SQLite, so that it is never readable by others; SQLite gives its
-        # journal files the mode of the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        path.chmod(0o600)
-        self._engine = sa.create_engine(
-            URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": 30.0},
-            poolclass=NullPool,  # nothing is carried over a fork
-        )
-        sa.event.listen(self._engine, "connect", _prepare_connection)
-        sa.event.listen(self._engine, "begin", _begin_immediate)
-        with self._engine.begin() as connection:
-            _metadata.create_all(connection)
-            for statement in _APPEND_ONLY:
-                connection.execute(sa.text(statement))
+        self._engine = open_site_database(path, _metadata, append_only=(_rounds, _log, _journal))
 
     def begin_round(self, *, training_id: UUID, number: int, round_id: UUID, now: datetime) -> None:
         """Records, durably, that this hospital answers a round; each round once.
@@ -292,14 +270,3 @@ class SiteStore:
 
 def _fields(event: str, details: str) -> dict[str, Any]:
     return {"event": event, "details": json.loads(details)}
-
-
-def _prepare_connection(connection: Any, record: object) -> None:
-    # The driver's own BEGIN comes only with the first write: two readers would then both decide.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -63,6 +63,7 @@ def _warm_up() -> None:
         noise_multiplier=1.0,
         sampling_rate=0.5,
         expected_batch_size=rows // 2,
+        evaluation_noise_multiplier=4.0,
         steps_per_round=2,
         rounds=1,
         delta=1e-5,

@@ -103,6 +103,15 @@ class RdpAccountant:
         return float(accountant.compose(event).get_epsilon(delta))
 
 
+def adaptive_epsilon(mechanism: Mechanism, *, delta: float) -> float:
+    """Returns an upper bound of epsilon that holds when each part was chosen knowing the results.
+
+    Raises:
+        UnknownMechanism, PlanError: see ``Accountant.epsilon``.
+    """
+    return RdpAccountant().epsilon(mechanism, delta=delta)
+
+
 def epsilon_by_round(plan: PrivacyPlan) -> tuple[float, ...]:
     """Returns the epsilon spent after round 1, 2, ... ``plan.rounds``, by PLD at the plan's delta.
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from privacy.accounting import PldAccountant, RdpAccountant
 from privacy.errors import PlanError
+from privacy.gaussian_dp import mu_of
 from privacy.mechanisms import mechanism_of
 from privacy.plan import PrivacyPlan, PrivacyRequest
 
@@ -65,7 +66,7 @@ def plan_for(request: PrivacyRequest, *, rounds: int) -> PrivacyPlan:
     if request.noise_multiplier is not None:
         plan = _plan(request, rounds, request.noise_multiplier)
         _require_meaningful(plan)
-        return plan
+        return _with_evaluations(plan, epsilon=_pld(plan))
     epsilon = request.epsilon if request.epsilon is not None else DEFAULT_EPSILON
 
     rough = RdpAccountant(_ROUGH_ORDERS)
@@ -90,7 +91,7 @@ def plan_for(request: PrivacyRequest, *, rounds: int) -> PrivacyPlan:
     while low > LEAST_NOISE and by_pld(low):
         enough, low = low, max(LEAST_NOISE, low * 0.9)
     noise = _smallest(by_pld, low=low, high=enough, tolerance=RELATIVE_STEP)
-    return _plan(request, rounds, noise)
+    return _with_evaluations(_plan(request, rounds, noise), epsilon=epsilon)
 
 
 def price(plan: PrivacyPlan) -> PlanPrice:
@@ -113,11 +114,25 @@ def _smallest(
     return high
 
 
+def _with_evaluations(plan: PrivacyPlan, *, epsilon: float) -> PrivacyPlan:
+    """Returns the plan with the least noise on its evaluations that keeps them under epsilon.
+
+    A row is trained on or held out, never both: the plan's price is the larger of both.
+    """
+    evaluations = plan.rounds + 1  # one in each round, of the weights it starts from, and the last
+    noise = math.sqrt(evaluations) / mu_of(epsilon, delta=plan.delta)
+    return plan.model_copy(
+        update={"evaluation_noise_multiplier": min(max(noise, LEAST_NOISE), MOST_NOISE)}
+    )
+
+
 def _plan(request: PrivacyRequest, rounds: int, noise_multiplier: float) -> PrivacyPlan:
     try:
         return PrivacyPlan(
             clip_norm=request.clip_norm,
             noise_multiplier=noise_multiplier,
+            noise_shares=request.noise_shares,
+            evaluation_noise_multiplier=MOST_NOISE,
             sampling_rate=request.sampling_rate,
             expected_batch_size=request.expected_batch_size,
             steps_per_round=_steps(request),

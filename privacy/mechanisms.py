@@ -94,7 +94,8 @@ def mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mechanism:
         PlanError: the plan does not allow that many rounds.
 
     >>> plan = PrivacyPlan(clip_norm=1, noise_multiplier=1.5, sampling_rate=0.25, steps_per_round=4,
-    ...                    expected_batch_size=32, rounds=10, delta=1e-5)
+    ...                    expected_batch_size=32, rounds=10, delta=1e-5,
+    ...                    evaluation_noise_multiplier=4)
     >>> mechanism_of(plan, rounds=2).count
     8
     """
@@ -103,6 +104,19 @@ def mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mechanism:
         raise PlanError(f"rounds {rounds}: the plan allows 0 to {plan.rounds}")
     step = PoissonSubsampledGaussian(plan.noise_multiplier, plan.sampling_rate)
     return Repeated(step, rounds * plan.steps_per_round)
+
+
+def evaluation_mechanism_of(plan: PrivacyPlan, *, evaluations: int | None = None) -> Mechanism:
+    """Returns what one hospital's held-out rows released in some evaluations of a plan.
+
+    A row adds one to one count, so the counts have sensitivity one.
+
+    Args:
+        plan: the privacy plan.
+        evaluations: how many have run; one more than ``plan.rounds`` when not given.
+    """
+    evaluations = plan.rounds + 1 if evaluations is None else evaluations
+    return Repeated(Gaussian(plan.evaluation_noise_multiplier), evaluations)
 
 
 def _require_noise(noise_multiplier: float) -> None:

@@ -20,6 +20,7 @@ Steps = Annotated[int, Field(ge=1, le=10_000)]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Delta = Annotated[float, Field(ge=1e-12, le=1e-3, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(ge=0.01, le=20, allow_inf_nan=False)]
+NoiseShares = Annotated[int, Field(ge=1, le=256)]
 
 
 class PrivacyPlan(BaseModel):
@@ -28,6 +29,9 @@ class PrivacyPlan(BaseModel):
     Attributes:
         clip_norm: L2 bound of one record's gradient, C.
         noise_multiplier: standard deviation of the noise on a sum of gradients, in units of C.
+        noise_shares: honest hospitals among whom that noise is shared under the secure sum; with 1
+            each hospital's own update carries all of it.
+        evaluation_noise_multiplier: standard deviation of the noise on each count of held-out rows.
         sampling_rate: probability q with which a record enters a step (Poisson sampling).
         expected_batch_size: divisor of the noisy sum of gradients.
         steps_per_round: noisy steps a hospital takes in a round.
@@ -39,6 +43,8 @@ class PrivacyPlan(BaseModel):
 
     clip_norm: ClipNorm
     noise_multiplier: NoiseMultiplier
+    noise_shares: NoiseShares = 1
+    evaluation_noise_multiplier: NoiseMultiplier
     sampling_rate: SamplingRate
     expected_batch_size: BatchSize
     steps_per_round: Steps
@@ -57,6 +63,7 @@ class PrivacyRequest(BaseModel):
 
     epsilon: Epsilon | None = None
     noise_multiplier: NoiseMultiplier | None = None
+    noise_shares: NoiseShares = 1
     delta: Delta = 1e-5
     clip_norm: ClipNorm = 0.5
     sampling_rate: SamplingRate = 0.2

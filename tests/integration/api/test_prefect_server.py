@@ -46,6 +46,7 @@ INVITATION = RoundInvitation(
         noise_multiplier=1,
         sampling_rate=0.2,
         expected_batch_size=32,
+        evaluation_noise_multiplier=4.0,
         steps_per_round=5,
         rounds=2,
         delta=1e-5,

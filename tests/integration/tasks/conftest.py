@@ -62,6 +62,7 @@ PLAN: Final = PrivacyPlan(
     noise_multiplier=1.0,
     sampling_rate=0.2,
     expected_batch_size=32,
+    evaluation_noise_multiplier=4.0,
     steps_per_round=5,
     rounds=2,
     delta=1e-5,

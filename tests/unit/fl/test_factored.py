@@ -23,6 +23,7 @@ PLAN = PrivacyPlan(
     noise_multiplier=1.0,
     sampling_rate=0.5,
     expected_batch_size=8,
+    evaluation_noise_multiplier=4.0,
     steps_per_round=6,
     rounds=1,
     delta=1e-5,

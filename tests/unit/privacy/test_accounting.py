@@ -137,6 +137,7 @@ class TestEpsilonByRound:
         noise_multiplier=1.15,
         sampling_rate=0.2,
         expected_batch_size=32,
+        evaluation_noise_multiplier=4.0,
         steps_per_round=5,
         rounds=10,
         delta=1e-5,

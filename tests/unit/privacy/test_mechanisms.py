@@ -20,6 +20,7 @@ PLAN = PrivacyPlan(
     noise_multiplier=1.5,
     sampling_rate=0.25,
     expected_batch_size=32,
+    evaluation_noise_multiplier=4.0,
     steps_per_round=4,
     rounds=10,
     delta=1e-5,

@@ -34,6 +34,7 @@ PLAN: Final = PrivacyPlan(
     noise_multiplier=1.0,
     sampling_rate=0.5,
     expected_batch_size=16,
+    evaluation_noise_multiplier=4.0,
     steps_per_round=2,
     rounds=10,
     delta=1e-5,

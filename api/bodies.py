@@ -8,7 +8,7 @@ The announced length is checked first; what really arrives is counted as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 
 from fastapi import Request
@@ -44,13 +44,9 @@ async def read_body(request: Request, *, limit: int) -> bytes:
     Raises:
         Problem: 413, it is longer than ``limit`` bytes.
     """
-    if announced_length(request.headers) > limit:
-        raise too_large(limit)
     body = bytearray()
-    async for chunk in request.stream():
+    async for chunk in _chunks(request, limit):
         body += chunk
-        if len(body) > limit:
-            raise too_large(limit)
     return bytes(body)
 
 
@@ -60,17 +56,24 @@ async def read_into(blob: IncomingBlob, request: Request, *, limit: int) -> None
     Raises:
         Problem: 413, it is longer than ``limit`` bytes.
     """
-    if announced_length(request.headers) > limit:
-        raise too_large(limit)
     piece = bytearray()
-    async for chunk in request.stream():
-        if blob.size_bytes + len(piece) + len(chunk) > limit:
-            raise too_large(limit)
+    async for chunk in _chunks(request, limit):
         piece += chunk
         if len(piece) >= PIECE_BYTES:
             await run_in_threadpool(blob.write, piece)
             piece = bytearray()
     await run_in_threadpool(blob.write, piece)
+
+
+async def _chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    if announced_length(request.headers) > limit:
+        raise too_large(limit)
+    taken = 0
+    async for chunk in request.stream():
+        taken += len(chunk)
+        if taken > limit:
+            raise too_large(limit)
+        yield chunk
 
 
 class BodyLimit:

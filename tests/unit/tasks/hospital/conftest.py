@@ -49,6 +49,8 @@ def settings(tmp_path: Path) -> SiteSettings:
         data_path=tmp_path / "table.csv",
         api_url="http://127.0.0.1:1",
         peers="first-use",
+        most_epsilon=20,
+        most_total_epsilon=100,
     )
 
 

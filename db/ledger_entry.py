@@ -93,7 +93,7 @@ def read_line(line: str) -> LedgerEntry:
             return entry
     except (KeyError, TypeError, ValueError, AttributeError):
         pass
-    raise ValueError("not an entry of a ledger")
+    raise ValueError("a line that is no entry")
 
 
 def check_chain(

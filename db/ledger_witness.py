@@ -47,22 +47,11 @@ class LedgerWitness:
         except FileNotFoundError:
             return ChainHead(0, GENESIS)
         lines = tail.split(b"\n")[:-1]
-        return self._parsed(lines[-1], place=0).head if lines else ChainHead(0, GENESIS)
+        return _parsed(self._path, lines[-1], None).head if lines else ChainHead(0, GENESIS)
 
     def entries(self) -> list[LedgerEntry]:
-        """Returns all it holds, checked.
-
-        Raises:
-            LedgerBroken: a line is no entry, or was changed, removed or moved.
-        """
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
-        lines = content.split(b"\n")[:-1]
-        entries = [self._parsed(line, place=place) for place, line in enumerate(lines, start=1)]
-        check_chain(entries, where=str(self._path))
-        return entries
+        """Returns all it holds, checked; see ``read_entries``."""
+        return read_entries(self._path) if self._path.exists() else []
 
     def append(self, entries: Iterable[LedgerEntry]) -> None:
         """Writes entries after the last whole line; they are on disk before this returns."""
@@ -93,11 +82,24 @@ class LedgerWitness:
         fresh.replace(self._path)
         _sync_folder(self._path)
 
-    def _parsed(self, line: bytes, *, place: int) -> LedgerEntry:
-        try:
-            return read_line(line.decode())
-        except ValueError as error:
-            raise LedgerBroken(str(self._path), place or None, str(error)) from None
+
+def read_entries(path: Path) -> list[LedgerEntry]:
+    """Returns the entries of a file of lines, checked; what follows the last line end is ignored.
+
+    Raises:
+        LedgerBroken: a line is no entry, or was changed, removed or moved.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1]
+    entries = [_parsed(path, line, seq) for seq, line in enumerate(lines, start=1)]
+    check_chain(entries, where=str(path))
+    return entries
+
+
+def _parsed(path: Path, line: bytes, seq: int | None) -> LedgerEntry:
+    try:
+        return read_line(line.decode())
+    except ValueError as error:
+        raise LedgerBroken(str(path), seq, f"({error})") from None
 
 
 def _whole_lines(descriptor: int) -> int:

@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import Self, TypeAlias
 from uuid import UUID
 
-from privacy.accounting import PldAccountant, adaptive_epsilon
 from privacy.errors import ChargeConflict
 from privacy.ledger import PARTS, Charge, Entry, Limits, Part, Release, Reservation
 from privacy.mechanisms import Composed, Mechanism, Repeated
@@ -243,12 +242,17 @@ def _whole(bag: Bag) -> Composed:
     return Composed(tuple(Repeated(mechanism, count) for mechanism, count in counted if count))
 
 
-# The accountants are pure: what was priced once in a process costs nothing the second time.
+# The accountants are pure: what was priced once in a process costs nothing the second time. They
+# take a second to import, and most of what opens a ledger prices nothing.
 @lru_cache(maxsize=1024)
 def _adaptive(mechanism: Composed, delta: float) -> float:
+    from privacy.accounting import adaptive_epsilon
+
     return adaptive_epsilon(mechanism, delta=delta) if mechanism.parts else 0.0
 
 
 @lru_cache(maxsize=1024)
 def _declared(mechanism: Composed, delta: float) -> float:
+    from privacy.accounting import PldAccountant
+
     return PldAccountant().epsilon(mechanism, delta=delta) if mechanism.parts else 0.0

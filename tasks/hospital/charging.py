@@ -22,19 +22,11 @@ from fl.invitation import RoundInvitation
 from privacy.errors import BudgetExceeded, ChargeConflict, UnknownMechanism
 from privacy.ledger import Charge, Limits, Part, Release, Reservation
 from privacy.mechanisms import Mechanism, evaluation_mechanism_of, mechanism_of
+from tasks.hospital.limits import cohort_of, limits_of
 from tasks.hospital.refusal import Refusal
-from tasks.hospital.site import Site, SiteSettings
+from tasks.hospital.site import Site
 
 _SPLIT_NAME: Final = b"fedmed split key\0"
-
-
-def limits_of(settings: SiteSettings) -> Limits:
-    """Returns the limits that the hospital has set."""
-    return Limits(
-        epsilon_per_training=settings.most_epsilon,
-        epsilon_total=settings.most_total_epsilon,
-        delta=settings.ledger_delta,
-    )
 
 
 def fingerprint_of(table: Table) -> str:
@@ -66,7 +58,7 @@ class RoundBudget:
         """Returns the budget of a round on a table, under the hospital's limits of now."""
         settings = site.settings
         return cls(
-            site, invitation, limits_of(settings), settings.patient_cohort, fingerprint_of(table)
+            site, invitation, limits_of(settings), cohort_of(settings), fingerprint_of(table)
         )
 
     def reserve(self) -> None:

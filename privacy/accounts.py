@@ -103,23 +103,19 @@ class Accounts:
         Raises:
             ChargeConflict: the attempt of a round was charged before, with something else.
         """
-        match entry:
-            case Reservation():
-                use = self._uses.get(entry.cohort, {}).get(entry.training)
-                return use is not None and bool(use.reserved)
-            case Charge():
-                earlier = self._charges.get((entry.round_id, entry.part))
-                if earlier is None:
-                    return False
-                if _identity(earlier) != _identity(entry):
-                    raise ChargeConflict(
-                        f"round {entry.round_id} was charged to {entry.part} rows before, "
-                        f"for round {earlier.number} of training {earlier.training} on cohort "
-                        f"{earlier.cohort!r}, with another mechanism, round, training or cohort"
-                    )
-                return True
-            case Release():
-                return not self.is_open(entry.training)
+        if isinstance(entry, Release):
+            return not self.is_open(entry.training)
+        if isinstance(entry, Reservation):
+            use = self._uses.get(entry.cohort, {}).get(entry.training)
+            return use is not None and bool(use.reserved)
+        earlier = self._charges.get((entry.round_id, entry.part))
+        if earlier is not None and _identity(earlier) != _identity(entry):
+            raise ChargeConflict(
+                f"round {entry.round_id} was charged to {entry.part} rows before, "
+                f"for round {earlier.number} of training {earlier.training} on cohort "
+                f"{earlier.cohort!r}, with another mechanism, round, training or cohort"
+            )
+        return earlier is not None
 
     def add(self, entry: Entry) -> None:
         """Takes an entry of the ledger; one that is there already changes nothing.
@@ -131,8 +127,7 @@ class Accounts:
             return
         if isinstance(entry, Release):
             for uses in self._uses.values():
-                if entry.training in uses:
-                    uses[entry.training].is_open = False
+                uses.get(entry.training, _Use()).is_open = False
             return
         use = self._uses.setdefault(entry.cohort, {}).setdefault(entry.training, _Use())
         self._splits.setdefault(entry.cohort, set()).add(entry.split)

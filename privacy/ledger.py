@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 from privacy.errors import PlanError, UnknownMechanism
@@ -22,6 +22,7 @@ from privacy.mechanism_json import decode, encode
 from privacy.mechanisms import Mechanism
 
 Part = Literal["training", "held-out"]
+Reason = Literal["closed", "person"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
@@ -112,7 +113,7 @@ class Release:
     """
 
     training: UUID
-    reason: Literal["closed", "person"]
+    reason: Reason
 
 
 Entry: TypeAlias = Reservation | Charge | Release
@@ -152,10 +153,11 @@ def from_plain(kind: str, fields: Mapping[str, Any]) -> Entry:
         UnknownMechanism: an entry, or a mechanism in it, that this version does not know: it has no
             price, and so nothing after it has one.
     """
+    if kind not in ("reservation", "charge", "release"):
+        raise UnknownMechanism(f"an entry of the kind {kind!r}, which this version does not know")
     try:
         if kind == "release":
-            reason = cast(Literal["closed", "person"], fields["reason"])
-            return Release(training=UUID(fields["training"]), reason=reason)
+            return Release(training=UUID(fields["training"]), reason=_reason(fields["reason"]))
         limits = fields["limits"]
         shared: dict[str, Any] = {
             "training": UUID(fields["training"]),
@@ -165,19 +167,17 @@ def from_plain(kind: str, fields: Mapping[str, Any]) -> Entry:
         if kind == "reservation":
             mechanisms = {_part(name): decode(m) for name, m in fields["mechanisms"].items()}
             return Reservation(**shared, rounds=int(fields["rounds"]), mechanisms=mechanisms)
-        if kind == "charge":
-            return Charge(
-                **shared,
-                number=int(fields["number"]),
-                round_id=UUID(fields["round"]),
-                part=_part(fields["part"]),
-                mechanism=decode(fields["mechanism"]),
-            )
+        return Charge(
+            **shared,
+            number=int(fields["number"]),
+            round_id=UUID(fields["round"]),
+            part=_part(fields["part"]),
+            mechanism=decode(fields["mechanism"]),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, UnknownMechanism):
             raise
         raise UnknownMechanism(f"a {kind!r} that this version cannot read: {error!r}") from None
-    raise UnknownMechanism(f"an entry of the kind {kind!r}, which this version does not know")
 
 
 def _plain_limits(limits: Limits) -> dict[str, float]:
@@ -193,3 +193,9 @@ def _part(name: str) -> Part:
         if name == part:
             return part
     raise ValueError(f"part {name!r}: must be one of {', '.join(PARTS)}")
+
+
+def _reason(name: str) -> Reason:
+    if name == "closed" or name == "person":
+        return name
+    raise ValueError(f"reason {name!r}: must be closed or person")

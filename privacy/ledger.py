@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from uuid import UUID
 
 from privacy.errors import PlanError, UnknownMechanism
@@ -121,21 +121,19 @@ Entry: TypeAlias = Reservation | Charge | Release
 
 def to_plain(entry: Entry) -> tuple[str, dict[str, Any]]:
     """Returns an entry's kind and its fields as plain JSON."""
-    match entry:
-        case Release():
-            return "release", {"training": str(entry.training), "reason": entry.reason}
-        case Reservation():
-            mechanisms = {part: encode(m) for part, m in entry.mechanisms.items()}
-            own: dict[str, Any] = {"rounds": entry.rounds, "mechanisms": mechanisms}
-            kind = "reservation"
-        case Charge():
-            own = {
-                "number": entry.number,
-                "round": str(entry.round_id),
-                "part": entry.part,
-                "mechanism": encode(entry.mechanism),
-            }
-            kind = "charge"
+    if isinstance(entry, Release):
+        return "release", {"training": str(entry.training), "reason": entry.reason}
+    if isinstance(entry, Reservation):
+        mechanisms = {part: encode(m) for part, m in entry.mechanisms.items()}
+        kind, own = "reservation", {"rounds": entry.rounds, "mechanisms": mechanisms}
+    else:
+        kind = "charge"
+        own = {
+            "number": entry.number,
+            "round": str(entry.round_id),
+            "part": entry.part,
+            "mechanism": encode(entry.mechanism),
+        }
     shared = {
         "training": str(entry.training),
         "cohort": entry.cohort,
@@ -196,6 +194,7 @@ def _part(name: str) -> Part:
 
 
 def _reason(name: str) -> Reason:
-    if name == "closed" or name == "person":
-        return name
+    for reason in get_args(Reason):
+        if name == reason:
+            return cast(Reason, reason)
     raise ValueError(f"reason {name!r}: must be closed or person")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,7 +36,7 @@ from privacy.secagg import (
 )
 from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
-from tasks.hospital.site import Site
+from tasks.hospital.site import Site, open_ledger
 from tasks.hospital.stages import StageClock, take_part
 
 Invite = Callable[..., RoundInvitation]
@@ -260,6 +261,39 @@ def test_an_error_inside_leaves_as_its_class_name_alone(
     }
     own = [entry for entry in site.store.entries() if entry.event == "internal-error"]
     assert "Erika Mustermann" in str(own[0].details)
+
+
+def test_a_round_is_charged_on_disk_before_its_upload_leaves(
+    site: Site, begin: Callable[..., FakeExchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, charged = begin(), {}
+    put = exchange.put
+
+    def looking(round_id: UUID, kind: str, body: bytes) -> None:
+        accounts = open_ledger(site.settings).accounts()  # as another process reads the disk
+        charged[kind] = [(c.round_id, c.part) for c in accounts.charges]
+        put(round_id, kind, body)
+
+    monkeypatch.setattr(exchange, "put", looking)
+    taking_part(site, exchange)
+    both = [(exchange.invitation.round_id, part) for part in ("held-out", "training")]
+    assert charged == {"enrolment": [], "upload": both, "reveal": both}
+
+
+def test_without_budget_it_refuses_with_the_figure_and_nothing_leaves(
+    site: Site, begin: Callable[..., FakeExchange]
+) -> None:
+    poor = replace(site, settings=site.settings.model_copy(update={"most_epsilon": 3}))
+    exchange = begin()
+    posted = refused(poor, exchange)
+    assert posted["code"] == "privacy-budget"
+    assert re.fullmatch(
+        r"this training would cost epsilon 1\d\.\d\d at delta 1e-05; "
+        "the hospital allows 3 for one training",
+        posted["reason"],
+    )
+    assert list(exchange.sent) == ["refusal"]
+    assert site.ledger.entries() == ()
 
 
 def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> None:

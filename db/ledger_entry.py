@@ -108,9 +108,8 @@ def check_chain(
     for entry in entries:
         if entry.seq != head.seq + 1:
             raise LedgerBroken(where, head.seq + 1, "is missing")
-        expected = LedgerEntry.following(
-            head, at=entry.at, batch=entry.batch, kind=entry.kind, details=entry.details
-        )
-        if entry != expected or not 1 <= entry.batch <= entry.seq:
+        fields = {"batch": entry.batch, "kind": entry.kind, "details": entry.details}
+        own = entry_hash(seq=entry.seq, at=entry.at, previous=head.hash, fields=fields)
+        if (entry.previous, entry.hash) != (head.hash, own) or not 1 <= entry.batch <= entry.seq:
             raise LedgerBroken(where, entry.seq, "was changed, or does not follow the one before")
         head = entry.head

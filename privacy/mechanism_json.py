@@ -18,6 +18,9 @@ from privacy.mechanisms import Composed, Mechanism, Repeated
 _LEAVES: Final[dict[str, Any]] = {
     kind.__name__: kind for kind in get_args(Mechanism) if kind not in (Repeated, Composed)
 }
+_FIELDS: Final = {
+    name: tuple(field.name for field in dataclasses.fields(kind)) for name, kind in _LEAVES.items()
+}
 
 
 def encode(mechanism: Mechanism) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def encode(mechanism: Mechanism) -> dict[str, Any]:
             return {"kind": kind, "parts": [encode(part) for part in parts]}
     if _LEAVES.get(kind) is not type(mechanism):
         raise UnknownMechanism(f"{kind}: no mechanism that can be recorded")
-    return {"kind": kind} | {name: float(getattr(mechanism, name)) for name in _names(kind)}
+    return {"kind": kind} | {name: float(getattr(mechanism, name)) for name in _FIELDS[kind]}
 
 
 def decode(value: object) -> Mechanism:
@@ -56,7 +59,7 @@ def decode(value: object) -> Mechanism:
                     return Repeated(decode(part), count)
             case "Composed", {"parts": list(parts), **rest} if not rest:
                 return Composed(tuple(decode(part) for part in parts))
-            case _ if kind in _LEAVES and set(fields) == set(_names(kind)):
+            case _ if kind in _LEAVES and set(fields) == set(_FIELDS[kind]):
                 if all(_is_number(field) for field in fields.values()):
                     mechanism: Mechanism = _LEAVES[kind](**fields)
                     return mechanism
@@ -65,10 +68,6 @@ def decode(value: object) -> Mechanism:
     raise UnknownMechanism(
         f"{kind} with {fields!r}: this version knows no such mechanism, so it has no price"
     )
-
-
-def _names(kind: str) -> list[str]:
-    return [field.name for field in dataclasses.fields(_LEAVES[kind])]
 
 
 def _is_number(value: object) -> bool:

@@ -175,39 +175,27 @@ def _one_line(hospital_id: str) -> Iterator[None]:
 
 def _show(summary: LedgerSummary) -> None:
     limits = summary.limits
+    if not summary.cohorts:
+        _print("the ledger is empty: nothing was reserved or spent")
     for cohort in summary.cohorts:
         table = Table(title=f"patient cohort {cohort.name}", title_justify="left")
-        table.add_column("training", no_wrap=True)  # whole, since `release` takes it
-        for column in ("rounds", "spent", "reserved", "limit"):
+        table.add_column("training", overflow="fold")  # whole, since `release` takes it
+        for column in ("rounds", "spent", "reserved"):
             table.add_column(column, justify="right", no_wrap=True)
         table.add_column("state", no_wrap=True)
         for row in cohort.trainings:
-            table.add_row(
-                str(row.training),
-                str(row.rounds),
-                f"{row.spent:.4f}",
-                f"{row.reserved:.4f}",
-                f"{limits.epsilon_per_training:g}",
-                "open" if row.is_open else "released",
-            )
+            figures = (f"{row.spent:.2f}", f"{row.reserved:.2f}")
+            state = "open" if row.is_open else "closed"
+            table.add_row(str(row.training), str(row.rounds), *figures, state)
         table.add_section()
-        table.add_row(
-            "all trainings",
-            "",
-            f"{cohort.spent:.4f}",
-            f"{cohort.reserved:.4f}",
-            f"{limits.epsilon_total:g}",
-            f"{cohort.left:.4f} left",
-        )
+        table.add_row("all trainings", "", f"{cohort.spent:.2f}", f"{cohort.reserved:.2f}")
         _out.print(table)
+        _print(
+            f"epsilon at delta {limits.delta:g}: {cohort.left:.2f} of {limits.epsilon_total:g} "
+            f"left, at most {limits.epsilon_per_training:g} for one training"
+        )
         for note in cohort.notes:
             _print(note)
-    _print(
-        f"epsilon at delta {limits.delta:g}; the total is less than the sum, since epsilons add up "
-        "slower than one by one"
-        if summary.cohorts
-        else "the ledger is empty: nothing was reserved or spent"
-    )
 
 
 def _done(as_json: bool, value: dict[str, Any], line: str) -> None:

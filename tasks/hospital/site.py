@@ -51,8 +51,8 @@ class SiteSettings(BaseSettings):
         most_epsilon: most epsilon for one training.
         most_total_epsilon: most epsilon for all trainings on one patient cohort, over all time.
         ledger_delta: the delta of both.
-        ledger_witness: second copy of the ledger; beside the ledger unless set. On another disk it
-            shows that the whole site was restored from a backup.
+        ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
+            disk it shows that the whole site was restored from a backup.
     """
 
     model_config = SettingsConfigDict(
@@ -137,7 +137,10 @@ def open_site(settings: SiteSettings) -> Site:
 def open_ledger(settings: SiteSettings) -> HospitalLedger:
     """Returns the site's ledger; what is wrong with it shows at its first use."""
     home = settings.hospital_home
-    witness = settings.ledger_witness or home / "ledger-witness.jsonl"
+    witness = home / "ledger-witness.jsonl"
+    if settings.ledger_witness is not None:
+        # The hospitals of a demo share their environment, and so this folder.
+        witness = settings.ledger_witness / f"{settings.hospital_id}-{witness.name}"
     return HospitalLedger(SiteLedger(home / "ledger.db", witness=witness))
 
 

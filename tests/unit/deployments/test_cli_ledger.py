@@ -81,11 +81,13 @@ def test_it_shows_every_training_and_the_total_beside_the_limits(
     lines = done(fedmed, "show", *NORTH).splitlines()
     assert lines[0].strip() == "patient cohort all"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
-    figures = [f"{row[name]:.4f}" for name in ("spent", "reserved")]
-    assert cells[0] == [str(TRAINING), "2", *figures, "10", "open"]
-    assert cells[1][0] == "all trainings"
-    assert cells[1][-2:] == ["20", f"{cohort['left']:.4f} left"]
-    assert lines[-1].startswith("epsilon at delta 1e-05")
+    assert cells == [
+        [str(TRAINING), "2", f"{row['spent']:.2f}", f"{row['reserved']:.2f}", "open"],
+        ["all trainings", "", f"{cohort['spent']:.2f}", f"{cohort['reserved']:.2f}", ""],
+    ]
+    assert lines[-1] == (
+        f"epsilon at delta 1e-05: {cohort['left']:.2f} of 20 left, at most 10 for one training"
+    )
 
 
 def test_the_limits_are_the_hospital_s_own(

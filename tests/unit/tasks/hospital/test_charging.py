@@ -15,9 +15,8 @@ from fl.data import Table, load_table
 from fl.invitation import RoundInvitation
 from privacy.mechanisms import evaluation_mechanism_of, mechanism_of
 from tasks.hospital.charging import RoundBudget, fingerprint_of, split_name
-from tasks.hospital.limits import cohort_of, limits_of
 from tasks.hospital.refusal import Refusal
-from tasks.hospital.site import Site
+from tasks.hospital.site import Site, open_ledger
 
 Invite = Callable[..., RoundInvitation]
 
@@ -186,12 +185,15 @@ def test_a_ledger_that_is_not_whole_refuses_with_the_command_that_helps(
     assert logged.details["detail"]
 
 
-def test_the_witness_lies_where_the_site_says(site: Site, tmp_path: Path) -> None:
-    from tasks.hospital.site import open_ledger
-
-    elsewhere = tmp_path / "other-disk" / "witness.jsonl"
-    settings = site.settings.model_copy(update={"ledger_witness": elsewhere})
-    open_ledger(settings).entries()
-    assert not elsewhere.exists()  # nothing to witness yet
-    assert limits_of(settings).delta == 1e-5
-    assert cohort_of(settings) == "all"
+def test_the_witness_lies_where_the_site_says(
+    site: Site, budget: Callable[..., RoundBudget], tmp_path: Path
+) -> None:
+    elsewhere = limited(site, ledger_witness=tmp_path / "other-disk")
+    budget(replace(elsewhere, ledger=open_ledger(elsewhere.settings))).reserve()
+    assert (tmp_path / "other-disk" / "north-ledger-witness.jsonl").read_text().count("\n") == 1
+    # Whoever moves the setting without the file has no witness any more: nothing goes on by itself.
+    for number in (1, 2):
+        attempt = budget(replace(elsewhere, ledger=open_ledger(elsewhere.settings)), number=number)
+        attempt.charge()
+    with pytest.raises(Refusal, match="ledger-rolled-back"):
+        budget(number=3).reserve()

@@ -105,7 +105,7 @@ def test_a_site_sets_its_own_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "FEDMED_MOST_EPSILON": "4",
         "FEDMED_MOST_TOTAL_EPSILON": "8.5",
         "FEDMED_LEDGER_DELTA": "1e-6",
-        "FEDMED_LEDGER_WITNESS": str(tmp_path / "disk" / "witness.jsonl"),
+        "FEDMED_LEDGER_WITNESS": str(tmp_path / "disk"),
     }
     for name in set_here:
         monkeypatch.delenv(name, raising=False)
@@ -118,7 +118,7 @@ def test_a_site_sets_its_own_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     told = SiteSettings(**place, api_url="http://api")
     assert limits_of(told) == Limits(epsilon_per_training=4, epsilon_total=8.5, delta=1e-6)
     assert cohort_of(told) == "women"
-    assert told.ledger_witness == tmp_path / "disk" / "witness.jsonl"
+    assert told.ledger_witness == tmp_path / "disk"
     told_child = {"FEDMED_MOST_EPSILON": "4.0", "FEDMED_LEDGER_DELTA": "1e-06"}
     assert told.environment().items() >= (set_here | told_child).items()
 

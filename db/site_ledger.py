@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -160,16 +160,17 @@ class SiteLedger:
                 carried = carry(tuple(mine), tuple(theirs[common:])) if diverged else []
                 done = Repair(len(mine), len(theirs), len(restored), len(carried))
                 note = {
-                    "database": _head(mine),
-                    "witness": _head(theirs),
+                    "database": asdict(head_of(mine)),
+                    "witness": asdict(head_of(theirs)),
                     "restored": done.restored,
                     "carried": done.carried,
                 }
                 new = self._chained([(RECOVERED, note), *carried])
                 _insert(connection, [*restored, *new])
             self._seen += new
-            kept = self._witness.path.with_name(f"{self._witness.path.name}.{_name(theirs)}")
-            self._witness.replace(self._seen, keep_as=kept if diverged else None)
+            name = "{0.name}.{1.seq}-{1.hash:.8}".format(self._witness.path, head_of(theirs))
+            kept = self._witness.path.with_name(name) if diverged else None
+            self._witness.replace(self._seen, keep_as=kept)
             return done
 
     @contextmanager
@@ -290,13 +291,3 @@ def _rows(connection: Connection, *, start: int, where: str) -> list[LedgerEntry
         ]
     except (TypeError, ValueError) as error:
         raise LedgerBroken(where, None, f"holds what is no entry ({error})") from None
-
-
-def _head(entries: list[LedgerEntry]) -> dict[str, Any]:
-    head = head_of(entries)
-    return {"seq": head.seq, "hash": head.hash}
-
-
-def _name(entries: list[LedgerEntry]) -> str:
-    head = head_of(entries)
-    return f"{head.seq}-{head.hash[:8]}"

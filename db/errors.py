@@ -9,6 +9,8 @@
     │   └── RoundClosed           the round has ended: nothing more is taken
     ├── TooFewHospitals       fewer invitable hospitals than the training's least cohort
     ├── AuditChainBroken      the audit record was changed
+    ├── LedgerBroken          a hospital's ledger was changed, or cannot be read
+    ├── LedgerRolledBack      a hospital's ledger and its witness are not of the same time
     ├── BlobMissing           no blob under this digest
     ├── BlobCorrupt           stored bytes that do not have the digest they are stored under
     ├── ListenerLost          the connection that notices arrive on is gone
@@ -87,6 +89,21 @@ class AuditChainBroken(DatabaseError):
         super().__init__(f"audit event {seq}: {why}")
         self.seq = seq
         self.why = why
+
+
+class LedgerBroken(DatabaseError):
+    """A hospital's ledger was changed, or cannot be read; ``seq`` is the first entry, if known."""
+
+    def __init__(self, where: str, seq: int | None, why: str) -> None:
+        entry = "" if seq is None else f"entry {seq} "
+        super().__init__(f"{where}: {entry}{why}")
+        self.where = where
+        self.seq = seq
+        self.why = why
+
+
+class LedgerRolledBack(DatabaseError):
+    """A hospital's ledger and its witness differ by more than a crash can explain."""
 
 
 class BlobMissing(DatabaseError):

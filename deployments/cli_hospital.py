@@ -4,6 +4,7 @@ fedmed hospital start --hospital-id north --data-path DIR
 fedmed hospital identity --hospital-id north
 fedmed hospital peers --hospital-id north
 fedmed hospital accept --hospital-id north PEER FINGERPRINT
+fedmed hospital ledger …
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_ledger import ledger_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from tasks.hospital.exchange import ExchangeClient, ExchangeError, ExchangeRefused
@@ -34,6 +36,7 @@ from tasks.hospital.site import (
 _RETRY_FOR_S: Final = 2.0  # a person waits
 
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
+hospital_app.add_typer(ledger_app, name="ledger")
 
 _out = Console()
 

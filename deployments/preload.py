@@ -13,6 +13,7 @@ from deployments.worker import ALLOWED_FLOWS, warm_client
 _MODULES: Final = (
     "opacus",
     "torch",
+    "privacy.accounting",
     "prefect.engine",
     "prefect.flow_engine",
     "prefect.task_engine",

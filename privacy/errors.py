@@ -5,6 +5,8 @@
     PrivacyError
     ├── PlanError             a privacy plan that cannot be met, or a value out of its bounds
     ├── UnknownMechanism      an accountant was asked to price what it does not know
+    ├── BudgetExceeded        a training or a cohort would get beyond the hospital's limit
+    ├── ChargeConflict        the attempt of a round was charged before, with something else
     └── ProtocolError         secure aggregation: a peer or the coordinator broke a rule
         ├── ParametersRefused     parameters this party would not have chosen
         ├── CohortRefused         too few, unknown or missing parties in a cohort or survivor set
@@ -28,6 +30,14 @@ class PlanError(PrivacyError, ValueError):
 
 class UnknownMechanism(PrivacyError, TypeError):
     """An accountant was asked to price a mechanism that it does not know."""
+
+
+class BudgetExceeded(PrivacyError):
+    """A training or a cohort would get beyond the hospital's limit; the text has the figures."""
+
+
+class ChargeConflict(PrivacyError):
+    """The attempt of a round was charged before, with something else."""
 
 
 class ProtocolError(PrivacyError):

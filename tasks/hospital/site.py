@@ -16,17 +16,22 @@ from typing import Annotated, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
 from fl.spec import LEAST_COHORT
+from privacy.plan import Delta
 from privacy.secagg.keys import Identity
 from tasks.hospital.exchange import Credential
+from tasks.hospital.ledger import HospitalLedger
 
 _SPLIT_KEY_BYTES: Final = 32
 
+CohortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+MostEpsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PeerRule = Literal["accepted", "first-use"]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 
@@ -42,6 +47,12 @@ class SiteSettings(BaseSettings):
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part.
+        patient_cohort: name of the patients in the table; another name is another budget.
+        most_epsilon: most epsilon for one training.
+        most_total_epsilon: most epsilon for all trainings on one patient cohort, over all time.
+        ledger_delta: the delta of both.
+        ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
+            disk it shows that the whole site was restored from a backup.
     """
 
     model_config = SettingsConfigDict(
@@ -54,6 +65,11 @@ class SiteSettings(BaseSettings):
     api_url: str
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
+    patient_cohort: CohortName = "all"
+    most_epsilon: MostEpsilon = 10.0
+    most_total_epsilon: MostEpsilon = 20.0
+    ledger_delta: Delta = 1e-5
+    ledger_witness: AbsolutePath | None = None
 
     def environment(self) -> dict[str, str]:
         """Returns the variables from which a child reads the same settings."""
@@ -64,6 +80,11 @@ class SiteSettings(BaseSettings):
             "FEDMED_API_URL": self.api_url,
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
+            "FEDMED_PATIENT_COHORT": self.patient_cohort,
+            "FEDMED_MOST_EPSILON": str(self.most_epsilon),
+            "FEDMED_MOST_TOTAL_EPSILON": str(self.most_total_epsilon),
+            "FEDMED_LEDGER_DELTA": str(self.ledger_delta),
+            "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
         }
 
 
@@ -77,6 +98,7 @@ class Site:
         split_key: the secret that fixes which rows are held out of training.
         credential: its credential at the coordinator.
         store: its own durable record.
+        ledger: its record of privacy loss.
     """
 
     settings: SiteSettings
@@ -84,6 +106,7 @@ class Site:
     split_key: bytes
     credential: Credential
     store: SiteStore
+    ledger: HospitalLedger
 
 
 class SiteIncomplete(Exception):
@@ -107,7 +130,18 @@ def open_site(settings: SiteSettings) -> Site:
         split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
         credential=credential,
         store=SiteStore(settings.hospital_home / "site.db"),
+        ledger=open_ledger(settings),
     )
+
+
+def open_ledger(settings: SiteSettings) -> HospitalLedger:
+    """Returns the site's ledger; what is wrong with it shows at its first use."""
+    home = settings.hospital_home
+    witness = home / "ledger-witness.jsonl"
+    if settings.ledger_witness is not None:
+        # The hospitals of a demo share their environment, and so this folder.
+        witness = settings.ledger_witness / f"{settings.hospital_id}-{witness.name}"
+    return HospitalLedger(SiteLedger(home / "ledger.db", witness=witness))
 
 
 def credential_file(settings: SiteSettings) -> Path:

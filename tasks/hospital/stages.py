@@ -1,9 +1,9 @@
 """A hospital's part of a round: check, enrol, evaluate and train, upload, reveal.
 
-1. check the invitation and the data (`tasks.hospital.guard`);
+1. check the invitation and the data (`tasks.hospital.guard`); reserve the training's plan;
 2. enrol: fresh signed keys and sealed shares, before training, so that the cohort forms meanwhile;
 3. evaluate the incoming weights on the held-out rows, then train on the others;
-4. upload the masked update once the cohort is known;
+4. upload the masked update once the cohort is known and the ledger has charged the round;
 5. after a loss, echo the survivors and wait for a quorum of echoes;
 6. reveal the shares that open the sum.
 """
@@ -38,6 +38,7 @@ from fl.secure_round import PUBLIC_WEIGHT, identities, sum_parameters
 from fl.weights import decode_weights
 from privacy.noise import SecureGenerator
 from privacy.secagg.participant import Participant
+from tasks.hospital.charging import RoundBudget
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.guard import check_data, check_invitation
 from tasks.hospital.journal import SiteJournal
@@ -110,6 +111,8 @@ def _take_part(
     clock = StageClock()
     check_invitation(site, invitation, now=datetime.now(UTC))
     table = check_data(site, invitation)
+    budget = RoundBudget.of(site, invitation, table)
+    budget.reserve()
     incoming = record_of(decode_weights(exchange.weights(invitation.weights)))
     clock.mark("check")
 
@@ -143,6 +146,7 @@ def _take_part(
     del work
     body = encode_upload(upload)
     del upload
+    budget.charge()
     exchange.put(round_id, "upload", body)
     del body
     clock.mark("upload")
@@ -160,6 +164,7 @@ def _take_part(
         clock.mark("echo")
     reveal = participant.reveal(invitation.number, view, certificate)
     exchange.put(round_id, "reveal", encode_reveal(reveal))
+    budget.close()
     clock.mark("reveal")
     site.store.log("answered", {"round": str(round_id), "number": invitation.number})
     return clock.seconds

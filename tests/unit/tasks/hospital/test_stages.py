@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,120 +15,25 @@ import pytest
 from fl.architectures import initial_weights
 from fl.evaluation import BINS
 from fl.invitation import RoundInvitation
-from fl.messages import (
-    decode_enrolment,
-    decode_reveal,
-    decode_upload,
-    encode_cohort,
-    encode_survivors,
-)
-from fl.secure_round import COUNTERS, identities, sum_parameters
-from fl.spec import ModelSpec
-from fl.weights import encode_weights, layout, weights_hash
+from fl.weights import encode_weights
 from privacy.noise import SecureGenerator
 from privacy.secagg import (
     CohortView,
-    Identity,
-    MemoryJournal,
-    Participant,
-    SecureSum,
-    SumResult,
 )
 from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
-from tasks.hospital.site import Site
+from tasks.hospital.site import Site, open_ledger
 from tasks.hospital.stages import StageClock, take_part
 
 Invite = Callable[..., RoundInvitation]
 
 
-@dataclass
-class FakeExchange:
-    """The exchange and all behind it: the coordinator's secure sum and the two peers."""
-
-    invitation: RoundInvitation
-    encoded: bytes
-    peers: dict[str, Identity]
-    own_index: int
-    spoil_cohort: Callable[[CohortView], CohortView] = field(default=lambda view: view)
-    raises: dict[str, Exception] = field(default_factory=dict)
-    sent: dict[str, bytes] = field(default_factory=dict)
-    answers: dict[str, bytes] = field(default_factory=dict)
-    result: SumResult | None = None
-
-    def __post_init__(self) -> None:
-        from fl.weights import decode_weights
-
-        size = layout(decode_weights(self.encoded)).size
-        self.parameters = sum_parameters(self.invitation, parameters=size)
-        self.sum = SecureSum(self.parameters, identities(self.invitation))
-        self.others = {
-            self.invitation.index_of(name): Participant(
-                self.invitation.index_of(name),
-                self.parameters,
-                identity,
-                identities(self.invitation),
-                journal=MemoryJournal(),
-            )
-            for name, identity in self.peers.items()
-        }
-
-    def weights(self, digest: str) -> bytes:
-        assert digest == self.invitation.weights
-        return self.encoded
-
-    def wait_for(self, round_id: UUID, kind: str, *, timeout_s: float) -> bytes:
-        assert (round_id, timeout_s) == (self.invitation.round_id, self.invitation.deadline_s)
-        if kind in self.raises:
-            raise self.raises[kind]
-        return self.answers[kind]
-
-    def put(self, round_id: UUID, kind: str, body: bytes) -> None:
-        assert round_id == self.invitation.round_id
-        self.sent[kind] = body
-        number = self.invitation.number
-        if kind == "enrolment":
-            enrolments = [other.enrol(number) for other in self.others.values()]
-            self.cohort = self.sum.begin(
-                number,
-                enrolments=[*enrolments, decode_enrolment(body)],
-                model_hash=bytes.fromhex(self.invitation.weights),
-            )
-            shown = self.spoil_cohort(self.cohort[self.own_index])
-            self.answers["cohort"] = encode_cohort(shown)
-        elif kind == "upload":
-            self.sum.add(decode_upload(body, parameters=self.parameters))
-            for index, other in self.others.items():
-                upload = other.upload(
-                    number,
-                    self.cohort[index],
-                    model_hash=bytes.fromhex(self.invitation.weights),
-                    vector=np.zeros(self.parameters.dimension, np.float32),
-                    weight=1,
-                    counts=np.zeros(COUNTERS, np.int64),
-                )
-                self.sum.add(upload)
-            self.survivors = self.sum.close()
-            self.answers["survivors"] = encode_survivors(self.survivors[self.own_index])
-        elif kind == "reveal":
-            reveals = [o.reveal(number, self.survivors[i]) for i, o in self.others.items()]
-            self.result = self.sum.finish([*reveals, decode_reveal(body)])
-
-
-@pytest.fixture
-def begin(site: Site, invite: Invite, peers: dict[str, Identity]) -> Callable[..., FakeExchange]:
-    def make(*, encoded: bytes | None = None, **changes: Any) -> FakeExchange:
-        spec: ModelSpec = invite().model
-        encoded = encoded or encode_weights(initial_weights(spec, seed=1))
-        invitation = invite(weights=weights_hash(encoded), **changes)
-        return FakeExchange(invitation, encoded, peers, invitation.index_of("north"))
-
-    return make
+FakeExchange = Any  # of conftest.py: the exchange and all behind it
 
 
 def taking_part(site: Site, exchange: FakeExchange) -> dict[str, float]:
     generator = SecureGenerator.from_os()
-    return take_part(site, exchange.invitation, exchange, generator=generator)  # type: ignore[arg-type]
+    return take_part(site, exchange.invitation, exchange, generator=generator)
 
 
 def test_its_update_and_its_counts_arrive_in_the_sum_alone(
@@ -199,7 +105,9 @@ def test_a_refusal_is_posted_before_anything_else_leaves(
 def test_a_round_is_not_answered_twice(site: Site, begin: Callable[..., FakeExchange]) -> None:
     exchange = begin()
     taking_part(site, exchange)
-    again = FakeExchange(exchange.invitation, exchange.encoded, exchange.peers, exchange.own_index)
+    again = type(exchange)(
+        exchange.invitation, exchange.encoded, exchange.peers, exchange.own_index
+    )
     assert refused(site, again)["code"] == "round-reused"
     assert list(again.sent) == ["refusal"]
 
@@ -260,6 +168,39 @@ def test_an_error_inside_leaves_as_its_class_name_alone(
     }
     own = [entry for entry in site.store.entries() if entry.event == "internal-error"]
     assert "Erika Mustermann" in str(own[0].details)
+
+
+def test_a_round_is_charged_on_disk_before_its_upload_leaves(
+    site: Site, begin: Callable[..., FakeExchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, charged = begin(), {}
+    put = exchange.put
+
+    def looking(round_id: UUID, kind: str, body: bytes) -> None:
+        accounts = open_ledger(site.settings).accounts()  # as another process reads the disk
+        charged[kind] = [(c.round_id, c.part) for c in accounts.charges]
+        put(round_id, kind, body)
+
+    monkeypatch.setattr(exchange, "put", looking)
+    taking_part(site, exchange)
+    both = [(exchange.invitation.round_id, part) for part in ("held-out", "training")]
+    assert charged == {"enrolment": [], "upload": both, "reveal": both}
+
+
+def test_without_budget_it_refuses_with_the_figure_and_nothing_leaves(
+    site: Site, begin: Callable[..., FakeExchange]
+) -> None:
+    poor = replace(site, settings=site.settings.model_copy(update={"most_epsilon": 3}))
+    exchange = begin()
+    posted = refused(poor, exchange)
+    assert posted["code"] == "privacy-budget"
+    assert re.fullmatch(
+        r"this training would cost epsilon 1\d\.\d\d at delta 1e-05; "
+        "the hospital allows 3 for one training",
+        posted["reason"],
+    )
+    assert list(exchange.sent) == ["refusal"]
+    assert site.ledger.entries() == ()
 
 
 def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> None:

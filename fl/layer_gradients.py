@@ -63,10 +63,9 @@ def layer_gradients(
 def formed(layer: nn.Module, inputs: torch.Tensor, outputs: torch.Tensor) -> ParameterGradients:
     """Returns the gradients of a known layer themselves: shape (n, …) for each parameter."""
     if isinstance(layer, nn.Linear):
-        # Many vectors of a record, as in a sequence, add up.
-        g, a = outputs.flatten(1, -2), inputs.flatten(1, -2)
-        if inputs.dim() == 2:
-            g, a = outputs[:, None], inputs[:, None]
+        # A record's vectors, of which there is one unless it is a sequence.
+        g = outputs.reshape(len(outputs), -1, outputs.shape[-1])
+        a = inputs.reshape(len(inputs), -1, inputs.shape[-1])
         return _trainable(layer, lambda: g.transpose(1, 2) @ a, lambda: g.sum(1))
     if isinstance(layer, nn.Conv2d):
         g, shape = outputs.flatten(2), (len(outputs), *layer.weight.shape)

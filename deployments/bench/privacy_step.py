@@ -2,9 +2,10 @@
 
     python -m deployments.bench.privacy_step
 
-A step is all of it: forward, per-record gradients, clipping, noise, and the optimizer. Ours is
-`train_locally` on a table of one batch, whose noise comes from AES; Opacus's noise is PyTorch's. One
-thread, as the stack runs. The methods take turns, so that a slow moment of the machine hits all.
+A step is all of it: forward, clipped gradients, noise, and the optimizer. Ours is `train_locally`
+on a table of one batch, whose noise comes from AES; Opacus's noise is PyTorch's. One thread, as the
+stack runs, unless OMP_NUM_THREADS says otherwise. The methods take turns, so that a slow moment of
+the machine hits all of them.
 """
 
 from __future__ import annotations

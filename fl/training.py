@@ -77,7 +77,7 @@ def train_locally(
         table: the training part of the hospital's rows; n rows, 0 among them, change neither the
             number of steps nor the divisor.
         plan: the public constants. At sampling rate 1 every step takes all records.
-        hyperparameters: learning rate and momentum.
+        hyperparameters: learning rate, as its noise limit allows, and momentum.
         generator: draws the samples and the noise.
         proximal_mu: weight of FedProx's proximal term (Li et al. 2020, §3.2). It depends on weights
             alone, so it costs no privacy and is added after the noise.
@@ -150,7 +150,7 @@ def _private_optimizer(
     """
     sgd = torch.optim.SGD(
         module.parameters(),
-        lr=hyperparameters.learning_rate,
+        lr=hyperparameters.learning_rate_under(plan),
         momentum=hyperparameters.momentum,
     )
     try:

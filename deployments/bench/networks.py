@@ -21,6 +21,7 @@ class Case:
         shape: of one record's features.
         records: in the batch.
         steps: to time at once.
+        repeats: of the measurement.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Case:
     shape: tuple[int, ...]
     records: int
     steps: int
+    repeats: int = 5
 
 
 class _Block(nn.Module):
@@ -88,5 +90,5 @@ CASES: Final = (
     Case("MLP 30-64-32-1, batch 64", mlp, (30,), 64, 40),
     Case("MLP 30-64-32-1, batch 512", mlp, (30,), 512, 20),
     Case("CNN 28x28, batch 64", small_cnn, (1, 28, 28), 64, 8),
-    Case("ResNet-18 with GroupNorm, batch 16", resnet18, (3, 32, 32), 16, 1),
+    Case("ResNet-18 with GroupNorm, batch 16", resnet18, (3, 32, 32), 16, 1, repeats=3),
 )

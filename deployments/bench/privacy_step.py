@@ -38,7 +38,6 @@ from fl.training import train_locally
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan
 
-REPEATS: Final = 5
 CLIP_NORM: Final = 0.5
 NOISE_MULTIPLIER: Final = 4.0
 OURS: Final = "ours"
@@ -54,7 +53,7 @@ def main() -> int:
 
 
 def figures() -> list[Figure]:
-    """Measures all cases; about a minute and a half."""
+    """Measures all cases; about a minute, where nothing else runs."""
     before = torch.get_num_threads()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     try:
@@ -63,11 +62,11 @@ def figures() -> list[Figure]:
         torch.set_num_threads(before)
 
 
-def measure(case: Case, *, repeats: int = REPEATS) -> dict[str, list[float]]:
+def measure(case: Case) -> dict[str, list[float]]:
     """Returns the milliseconds a step by method, one value for each repeat."""
     methods = _methods(case)
     milliseconds: dict[str, list[float]] = {name: [] for name in methods}
-    for repeat in range(repeats + 1):
+    for repeat in range(case.repeats + 1):
         for name, steps in methods.items():
             started = time.perf_counter()
             steps(case.steps)

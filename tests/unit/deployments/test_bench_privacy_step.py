@@ -12,8 +12,8 @@ from fl.per_sample import Method, method_for
 
 def test_each_method_is_timed_once_a_repeat() -> None:
     first = CASES[0]
-    small = Case(first.name, first.make, first.shape, records=4, steps=1)
-    found = measure(small, repeats=2)
+    small = Case(first.name, first.make, first.shape, records=4, steps=1, repeats=2)
+    found = measure(small)
     assert set(found) == {OURS, "hooks", "ew", "functorch", "ghost"}
     assert all(len(values) == 2 and min(values) > 0 for values in found.values())
 

@@ -55,16 +55,31 @@ class Label(BaseModel):
 
 
 class DataContract(BaseModel):
-    """Columns in the order in which a model reads them, and the label."""
+    """Columns in the order in which a model reads them, the label, and whose the rows are.
+
+    Attributes:
+        columns: what the model reads.
+        label: what it learns to tell.
+        patient: the column that says which patient a row is of, in any text that is the same in all
+            of a patient's rows. The model never reads it. Where it is named, privacy protects
+            patients, with all their rows; without it, each row counts as a patient of its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=10_000)]
     label: Label
+    patient: ColumnName | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all columns that a hospital's table must have."""
+        named = (*(column.name for column in self.columns), self.label.name)
+        return named if self.patient is None else (*named, self.patient)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [column.name for column in self.columns] + [self.label.name]
+        names = self.names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"columns named twice: {', '.join(twice)}")

@@ -24,13 +24,15 @@ rules and counts of rows. The rules are
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import io
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -52,10 +54,16 @@ class Table:
     Attributes:
         features: float32, shape (n, d), each column scaled to -1 … 1 by its public range.
         labels: float32, shape (n,): 1 for the positive class, 0 for the negative.
+        patients: int64, shape (n,): each row's patient, 0 to p - 1, every number in use; None where
+            each row counts as a patient of its own.
+        patient_digests: uint8, shape (p, 32): the SHA-256 of each patient's identifier, which no
+            change of other rows moves; None where ``patients`` is. Private, like the rows.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.float32]
+    patients: NDArray[np.int64] | None = None
+    patient_digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,10 +73,24 @@ class Table:
         """Whether a class is missing. That is allowed, but worth a warning to the data steward."""
         return len(np.unique(self.labels)) < 2
 
+    def rows(self, chosen: NDArray[np.bool_]) -> Table:
+        """Returns the chosen rows (bool, shape (n,)); their patients are numbered anew."""
+        features, labels = self.features[chosen], self.labels[chosen]
+        if self.patients is None:
+            return Table(features, labels)
+        kept, patients = np.unique(self.patients[chosen], return_inverse=True)
+        digests = None if self.patient_digests is None else self.patient_digests[kept]
+        return Table(features, labels, patients.astype(np.int64), digests)
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A table in two parts: one to train on, one that training never sees."""
+    """A table in two parts: one to train on, one that training never sees.
+
+    Attributes:
+        train: rows to train on, all of each patient's.
+        held_out: rows to evaluate on, one of each patient, so that a patient adds one to one count.
+    """
 
     train: Table
     held_out: Table
@@ -96,19 +118,24 @@ def load_table(path: Path, contract: DataContract) -> Table:
 
 
 def split(table: Table, *, key: bytes, held_out: float = 0.25) -> Split:
-    """Splits a table by a keyed hash of each row's content.
+    """Splits a table by a keyed hash of each patient's identifier, or of each row's content.
 
-    A row's side depends on the row and the key alone: it stays when rows are reordered or others
-    come and go, equal rows fall on one side, and a record more or less moves no other record,
-    which the privacy accounting needs.
+    A side depends on the patient (the row, where the table names no patients) and the key alone: it
+    stays when rows are reordered or others come and go, equal rows fall on one side, and a patient
+    more or less moves no other, which the privacy accounting needs.
+
+    Of a patient's held-out rows the one whose keyed hash is the least is kept and the others are
+    not used: a patient of many rows would otherwise change many of the counts that an evaluation
+    releases.
 
     Args:
         table: n rows.
-        key: the hospital's own secret, at least 16 bytes; without it nobody can tell a row's side.
-        held_out: share of distinct rows held out in expectation, strictly between 0 and 1.
+        key: the hospital's own secret, at least 16 bytes; without it nobody can tell a side.
+        held_out: share of patients, or of distinct rows, held out in expectation, strictly between
+            0 and 1.
 
     Raises:
-        ValueError: a key too short or a share out of its bounds.
+        ValueError: a key too short, a share out of its bounds, or patients without digests.
     """
     if len(key) < LEAST_KEY_BYTES:
         raise ValueError(f"split: a key of {len(key)} bytes, at least {LEAST_KEY_BYTES} needed")
@@ -116,15 +143,18 @@ def split(table: Table, *, key: bytes, held_out: float = 0.25) -> Split:
         raise ValueError(f"split: held_out {held_out} must lie strictly between 0 and 1")
     # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
     rows = np.column_stack([table.features, table.labels]).astype("<f4") + np.float32(0)
+    hashes = _keyed_hashes(key, rows)
     limit = int(held_out * 2**64)
-    out = np.fromiter(
-        (int.from_bytes(hmac.digest(key, r.tobytes(), "sha256")[:8], "big") < limit for r in rows),
-        dtype=np.bool_,
-        count=len(rows),
-    )
+    if table.patients is None:
+        out = hashes < limit
+        return Split(train=table.rows(~out), held_out=table.rows(out))
+    if table.patient_digests is None:
+        raise ValueError("split: the table names patients without digests of their identifiers")
+    # A key of its own: identifiers and rows must not share a space of hashes.
+    patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
+    out = (_keyed_hashes(patient_key, table.patient_digests) < limit)[table.patients]
     return Split(
-        train=Table(table.features[~out], table.labels[~out]),
-        held_out=Table(table.features[out], table.labels[out]),
+        train=table.rows(~out), held_out=table.rows(out & _first_of_each(table.patients, hashes))
     )
 
 
@@ -153,12 +183,15 @@ def _read(path: Path, contract: DataContract) -> Table | list[Violation]:
     frame = _frame_of(text)
     if isinstance(frame, Violation):
         return [frame]
-    names = [column.name for column in contract.columns] + [contract.label.name]
-    if violations := _header_violations(frame, names):
+    if violations := _header_violations(frame, contract.names):
         return violations
     features, violations = _features(frame, contract)
     labels, label_violations = _labels(frame[contract.label.name], contract.label)
-    return violations + label_violations or Table(features, labels)
+    violations += label_violations
+    if contract.patient is None:
+        return violations or Table(features, labels)
+    patients, digests, patient_violations = _patients(frame[contract.patient], contract.patient)
+    return violations + patient_violations or Table(features, labels, patients, digests)
 
 
 def _text_of(path: Path) -> str | Violation:
@@ -199,7 +232,7 @@ def _frame_of(text: str) -> pd.DataFrame | Violation:
     return frame.iloc[1:]
 
 
-def _header_violations(frame: pd.DataFrame, names: list[str]) -> list[Violation]:
+def _header_violations(frame: pd.DataFrame, names: Sequence[str]) -> list[Violation]:
     found = Counter(frame.columns)
     return [
         Violation(name, "repeated-column" if found[name] else "missing-column")
@@ -234,6 +267,35 @@ def _labels(cells: pd.Series, label: Label) -> tuple[NDArray[np.float32], list[V
         label.name, {"missing-value": missing, "unknown-label": ~known & ~missing}
     )
     return positive.astype(np.float32), violations
+
+
+def _patients(
+    cells: pd.Series, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], list[Violation]]:
+    """Returns each row's patient, by first appearance, and the digest of each identifier."""
+    text = cells.str.strip()
+    violations = _counted(name, {"missing-value": (text == "").to_numpy(bool)})
+    numbers, identifiers = pd.factorize(text)
+    digests = b"".join(hashlib.sha256(str(i).encode()).digest() for i in identifiers)
+    return numbers.astype(np.int64), np.frombuffer(digests, np.uint8).reshape(-1, 32), violations
+
+
+def _keyed_hashes(key: bytes, values: NDArray[Any]) -> NDArray[np.uint64]:
+    """The first eight bytes of each row's HMAC, as a number: uint64, shape (n,)."""
+    digests = (hmac.digest(key, value.tobytes(), "sha256") for value in values)
+    return np.fromiter(
+        (int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, count=len(values)
+    )
+
+
+def _first_of_each(patients: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether a row is the one of its patient with the least hash; one of equal rows is."""
+    order = np.lexsort((hashes, patients))
+    first = np.ones(len(order), bool)
+    first[1:] = patients[order[1:]] != patients[order[:-1]]
+    chosen = np.zeros(len(order), bool)
+    chosen[order[first]] = True
+    return chosen
 
 
 def _numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

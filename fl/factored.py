@@ -1,43 +1,49 @@
-"""DP-SGD for large linear layers without a gradient for each record in memory.
+"""DP-SGD from the factors of the records' gradients, without a backward pass to the weights.
 
-The gradient of one record in a linear layer is the outer product of the layer's input and of the
-gradient at its output. Its norm is the product of their norms, and the sum of the clipped gradients
-is one product of matrices, so that neither needs the outer products themselves (Goodfellow 2015,
-arXiv:1510.01799; Bu et al. 2023, arXiv:2210.00038). Eleven million parameters then take the memory
-of one gradient instead of one for each record. The result is that of Opacus up to rounding.
+The gradient of one record in a layer follows from what the layer read and from the gradient at what
+it wrote. Both are kept during one pass; from them `fl.layer_gradients` finds norms and clipped
+sums, in most layers without ever forming a record's gradient. Eleven million parameters then take
+the memory of one gradient instead of one for each record. The result is that of Opacus up to
+rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from fl.errors import ModelError
-
-_LARGE_BYTES: Final = 256 * 1024**2
-
-
-def worth_factoring(module: nn.Module, *, records: int) -> bool:
-    """Whether the records' gradients would take much memory and every layer can be factored."""
-    trainable = {p for p in module.parameters() if p.requires_grad}
-    in_linear_layers = {
-        p for layer in module.modules() if isinstance(layer, nn.Linear) for p in layer.parameters()
-    }
-    size = 4 * records * sum(p.numel() for p in trainable)
-    return size > _LARGE_BYTES and trainable <= in_linear_layers
+from fl.layer_gradients import (
+    LayerGradients,
+    ParameterGradients,
+    added,
+    formed,
+    is_known,
+    layer_gradients,
+)
 
 
-class LinearFactors:
-    """The two factors of each record's gradient in each linear layer, of the last backward pass."""
+def can_be_factored(module: nn.Module) -> bool:
+    """Whether every trainable parameter lies in one layer, of a kind that has a rule."""
+    layers = _trainable_layers(module)
+    parameters = [p for layer in layers for p in layer.parameters(recurse=False)]
+    shared = len({id(p) for p in parameters}) < len(parameters)
+    return all(is_known(layer) for layer in layers) and not shared
+
+
+class Factors:
+    """The two factors of each record's gradient in each layer, of the last pass."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        self._inputs: dict[nn.Linear, torch.Tensor] = {}
-        self._outputs: dict[nn.Linear, torch.Tensor] = {}
+        self._layers = _trainable_layers(module)
+        self._inputs: dict[nn.Module, torch.Tensor] = {}
+        self._edges: dict[nn.Module, GradientEdge] = {}
+        self._outputs: dict[nn.Module, torch.Tensor] = {}
 
     @classmethod
     @contextmanager
@@ -46,61 +52,78 @@ class LinearFactors:
         factors = cls(module)
         with ExitStack() as hooks:
             for layer in factors._layers:
-                hooks.callback(layer.register_forward_hook(factors._keep_input).remove)
-                hooks.callback(layer.register_full_backward_hook(factors._keep_output).remove)
+                hooks.callback(layer.register_forward_hook(factors._keep).remove)
             yield factors
         factors.clear()
 
     def clear(self) -> None:
-        """Forgets the last pass; without another one its sums are those of no records."""
+        """Forgets the last pass."""
         self._inputs.clear()
+        self._edges.clear()
         self._outputs.clear()
 
-    def sum_clipped(self, max_norm: float) -> int:
-        """Leaves the sum of the clipped gradients in each parameter's ``summed_grad``.
+    def backward(self, loss: torch.Tensor) -> None:
+        """Finds the gradients at the layers' outputs; no weight's own gradient is computed."""
+        found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+            loss, tuple(self._edges.values()), allow_unused=True
+        )
+        self._outputs = {
+            layer: gradient
+            for layer, gradient in zip(self._edges, found, strict=True)
+            if gradient is not None  # a layer that the loss does not depend on
+        }
+        self._edges.clear()
 
-        Returns:
-            How many records were left out because their gradient was not finite.
+    def clipped_sums(self, max_norm: float) -> tuple[ParameterGradients, int]:
+        """Returns the sums of the clipped gradients, and how many records were left out of them.
+
+        A record is left out when its gradient is not finite.
         """
-        norms = self._norms()
+        gradients = self._gradients()
+        if not gradients:
+            return [], 0
+        norms = _norms(gradients)
         finite = norms.isfinite()
-        scale = torch.where(finite, (max_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
-        for layer in self._layers:
-            weight: Any = layer.weight
-            bias: Any = layer.bias
-            if not self._inputs:
-                weight.summed_grad = torch.zeros_like(layer.weight)
-                if bias is not None:
-                    bias.summed_grad = torch.zeros_like(layer.bias)
-                continue
-            # Zero times infinity is no number: what is left out must not enter the product at all.
-            inputs = self._inputs[layer].where(finite[:, None], 0.0)
-            outputs = self._outputs[layer].where(finite[:, None], 0.0) * scale[:, None]
-            weight.summed_grad = outputs.T @ inputs
-            if bias is not None:
-                bias.summed_grad = outputs.sum(0)
-        return int((~finite).sum())
+        left_out = len(norms) - int(finite.count_nonzero())
+        if left_out:
+            # Zero times infinity is no number: such records must not enter the sums at all.
+            norms, gradients = norms[finite], self._gradients(finite)
+        scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
+        return [pair for layer in gradients for pair in layer.weighted_sums(scale)], left_out
 
-    def _norms(self) -> torch.Tensor:
-        """Each record's norm over all layers together, shape (n,)."""
-        squares = [
-            self._outputs[layer].square().sum(1)
-            * (self._inputs[layer].square().sum(1) + (layer.bias is not None))
-            for layer in self._layers
-            if layer in self._outputs
+    def formed(self) -> ParameterGradients:
+        """Returns each record's gradients themselves: shape (n, …) for each parameter."""
+        return [
+            pair
+            for layer, outputs in self._outputs.items()
+            for pair in formed(layer, self._inputs[layer], outputs)
         ]
-        return torch.stack(squares).sum(0).sqrt() if squares else torch.zeros(0)
 
-    def _keep_input(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
-        assert isinstance(layer, nn.Linear)  # noqa: S101 - hooked to these alone
-        (given,) = inputs
-        if given.dim() != 2 or layer in self._inputs:
+    def _gradients(self, kept: torch.Tensor | None = None) -> list[LayerGradients]:
+        rows: Any = slice(None) if kept is None else kept
+        return [
+            layer_gradients(layer, self._inputs[layer][rows], outputs[rows])
+            for layer, outputs in self._outputs.items()
+        ]
+
+    def _keep(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
+        if layer in self._inputs:
             raise ModelError(
-                "a layer is used twice in one pass, or on more than one vector of each record: "
-                "the gradients of so large a model cannot be clipped record by record"
+                f"a {type(layer).__name__} layer is used twice in one pass: its gradients cannot "
+                "be clipped record by record; give each use a layer of its own"
             )
-        self._inputs[layer] = given.detach()
+        # The edge, not the tensor: an in-place operation may make another tensor of it.
+        self._inputs[layer], self._edges[layer] = inputs[0].detach(), get_gradient_edge(output)
 
-    def _keep_output(self, layer: nn.Module, _: object, outputs: Any) -> None:
-        assert isinstance(layer, nn.Linear)  # noqa: S101 - hooked to these alone
-        self._outputs[layer] = outputs[0].detach()
+
+def _norms(gradients: list[LayerGradients]) -> torch.Tensor:
+    """Each record's norm over all layers together, shape (n,)."""
+    return added(layer.squared_norms() for layer in gradients).sqrt()
+
+
+def _trainable_layers(module: nn.Module) -> list[nn.Module]:
+    return [
+        layer
+        for layer in module.modules()
+        if any(p.requires_grad for p in layer.parameters(recurse=False))
+    ]

@@ -6,12 +6,13 @@ request = TrainingRequest(model="breast-cancer", rounds=10, strategy=FedAvg())
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fl.contract import DataContract
-from privacy.plan import PrivacyRequest, Rounds
+from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds
 
 LEAST_COHORT = 3  # a sum of two shows each of them the other
 
@@ -43,10 +44,32 @@ Architecture = Annotated[Logistic | Mlp, Field(discriminator="kind")]
 
 
 class Hyperparameters(_Frozen):
-    """How a hospital takes its steps; the batch comes from the privacy plan."""
+    """How a hospital takes its steps; the batch comes from the privacy plan.
+
+    Attributes:
+        learning_rate: of SGD; the largest that is used.
+        momentum: of SGD.
+        noise_limit: the most noise, as a standard deviation, that one round may put on a weight of
+            a hospital's model. Under a plan with more noise the learning rate is shortened to keep
+            it, so that one model trains well at every epsilon. None: no limit.
+    """
 
     learning_rate: Positive = 1.0
     momentum: Momentum = 0.5
+    noise_limit: Positive | None = None
+
+    def learning_rate_under(self, plan: PrivacyPlan) -> float:
+        """Returns the learning rate that keeps the noise limit, from public constants alone.
+
+        The noise of a step is ``clip_norm * noise_multiplier / expected_batch_size``, less where
+        several hospitals share it; that of independent steps adds up by squares, and momentum
+        multiplies each by at most ``1 / (1 - momentum)``.
+        """
+        if self.noise_limit is None:
+            return self.learning_rate
+        step = plan.clip_norm * plan.noise_multiplier / math.sqrt(plan.noise_shares)
+        in_round = step / plan.expected_batch_size * math.sqrt(plan.steps_per_round)
+        return min(self.learning_rate, self.noise_limit * (1 - self.momentum) / in_round)
 
 
 class ModelSpec(_Frozen):

@@ -1,11 +1,12 @@
-"""A hospital's training: DP-SGD on Opacus, with every constant taken from the public plan.
+"""A hospital's training: DP-SGD, with every constant taken from the public plan.
 
     result = train_locally(module, split.train, plan=plan, hyperparameters=spec.hyperparameters,
                            generator=SecureGenerator.from_os())
 
-Opacus computes and clips per-record gradients. Its ``PrivacyEngine.make_private`` is not used: it
-derives the sampling rate and the divisor from the number of records, so that one record more or
-less shows in the size of every update.
+Where the table names patients, all is by patient: who is drawn, what is clipped, what the plan's
+divisor counts. Opacus's ``PrivacyEngine.make_private`` is not used: it derives the sampling rate
+and the divisor from the number of records, so that one record more or less shows in the size of
+every update. ``docs/dp-training.md`` explains the choices.
 
 The module is trained in place and stays a plain module. Results of ``train_locally`` other than the
 weights are counts over private records: they are for the hospital's own log and must not leave it.
@@ -14,23 +15,27 @@ weights are counts over private records: they are for the hospital's own log and
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from fl.batches import Batches, Part
 from fl.data import Table
 from fl.errors import ModelError
-from fl.factored import LinearFactors, worth_factoring
+from fl.factored import Factors
+from fl.per_sample import PART_BYTES, Method, method_for, records_at_once
 from fl.private_step import FactoredDPOptimizer, NoiseSource, SecureDPOptimizer
 from fl.spec import Hyperparameters
 from privacy.plan import PrivacyPlan
+
+_Run: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ class LocalTraining:
 
     Attributes:
         steps: noisy steps taken; the plan's steps per round, whatever the table holds.
-        empty_batches: steps whose Poisson sample held no record.
-        zeroed_records: times a record was left out because its gradient was not finite.
+        empty_batches: steps whose sample held no record.
+        zeroed_records: times a record, or a patient where the table names patients, was left out
+            because its gradient was not finite.
         seconds: wall time.
     """
 
@@ -58,45 +64,56 @@ def train_locally(
     hyperparameters: Hyperparameters,
     generator: NoiseSource,
     proximal_mu: float = 0.0,
+    part_bytes: int = PART_BYTES,
 ) -> LocalTraining:
     """Takes one round's noisy steps; changes the module in place.
 
-    The loss is the binary cross-entropy of the logits, summed over the sample. Each round has a
+    The loss is the binary cross-entropy of the logits, summed over the sample; where the table
+    names patients, the mean over a patient's records, summed over the patients. Each round has a
     fresh SGD: momentum does not outlive it.
 
     Args:
         module: float32 (n, d) to logits (n, 1) or (n,).
         table: the training part of the hospital's rows; n rows, 0 among them, change neither the
             number of steps nor the divisor.
-        plan: the public constants.
-        hyperparameters: learning rate and momentum.
+        plan: the public constants. At sampling rate 1 every step takes all records.
+        hyperparameters: learning rate, as its noise limit allows, and momentum.
         generator: draws the samples and the noise.
         proximal_mu: weight of FedProx's proximal term (Li et al. 2020, §3.2). It depends on weights
             alone, so it costs no privacy and is added after the noise.
+        part_bytes: memory for the records that are processed at once. It changes a step's sums by
+            rounding alone.
 
     Raises:
-        ModelError: Opacus cannot compute the gradient of each record, or the module does not fit
-            the features.
+        ModelError: the gradient of each record cannot be computed, or the module does not fit the
+            features.
     """
     started = time.perf_counter()
-    features, labels = torch.from_numpy(table.features), torch.from_numpy(table.labels)
+    method = method_for(module)
+    most_records = records_at_once(
+        module,
+        table.features.shape[1:],
+        method=method,
+        by_patient=table.patients is not None,
+        part_bytes=part_bytes,
+    )
+    batches = Batches(table, plan=plan, coins=generator.bernoulli, most_records=most_records)
     empty_batches = 0
-    with _private_optimizer(module, plan, hyperparameters, generator) as (wrapped, optimizer):
+    with _private_optimizer(module, method, plan, hyperparameters, generator) as (run, optimizer):
         if proximal_mu:
             optimizer.attach_step_hook(_ProximalTerm(module, proximal_mu))
         for _ in range(plan.steps_per_round):
-            chosen = torch.from_numpy(generator.bernoulli(len(table), plan.sampling_rate))
             optimizer.zero_grad(set_to_none=True)
-            if bool(chosen.any()):
-                _backward(wrapped, optimizer, features[chosen], labels[chosen])
-            else:
-                empty_batches += 1
-                _no_gradients(module)
+            is_empty = True
+            for part in batches.next_step():
+                optimizer.accumulate(_loss(run, part), part.patients)
+                is_empty = False
+            empty_batches += is_empty
             optimizer.step()
     return LocalTraining(
         steps=plan.steps_per_round,
         empty_batches=empty_batches,
-        zeroed_records=optimizer.zeroed_records,
+        zeroed_records=optimizer.zeroed_units,
         seconds=time.perf_counter() - started,
     )
 
@@ -122,75 +139,55 @@ class _ProximalTerm:
 @contextmanager
 def _private_optimizer(
     module: nn.Module,
+    method: Method,
     plan: PrivacyPlan,
     hyperparameters: Hyperparameters,
     generator: NoiseSource,
-) -> Iterator[tuple[nn.Module, SecureDPOptimizer]]:
-    """Returns the module to call and the optimizer that makes private steps on it."""
+) -> Iterator[tuple[_Run, SecureDPOptimizer]]:
+    """Returns what to run on features, and the optimizer that makes private steps.
+
+    The module has its hooks taken off again whatever happens.
+    """
     sgd = torch.optim.SGD(
         module.parameters(),
-        lr=hyperparameters.learning_rate,
+        lr=hyperparameters.learning_rate_under(plan),
         momentum=hyperparameters.momentum,
     )
-    if worth_factoring(module, records=plan.expected_batch_size):
-        module.train()
-        try:
-            with LinearFactors.captured(module) as factors:
+    try:
+        if method is Method.FACTORS:
+            with Factors.captured(module) as factors:
                 yield module, FactoredDPOptimizer(sgd, plan=plan, source=generator, factors=factors)
-        finally:
-            _forget_gradients(module)
-        return
-    with _per_record_gradients(module) as wrapped:
-        yield wrapped, SecureDPOptimizer(sgd, plan=plan, source=generator)
+        else:
+            with _opacus_hooks(module) as wrapped:
+                yield wrapped, SecureDPOptimizer(sgd, plan=plan, source=generator)
+    finally:
+        _forget_gradients(module)
 
 
 @contextmanager
-def _per_record_gradients(module: nn.Module) -> Iterator[nn.Module]:
-    """Puts Opacus's hooks on a module, and takes them off again whatever happens."""
-    module.train()
-    if errors := ModuleValidator.validate(module):
-        raise ModelError(f"no per-record gradients: {'; '.join(map(str, errors))}")
+def _opacus_hooks(module: nn.Module) -> Iterator[_Run]:
+    wrapped = GradSampleModule(module, loss_reduction="sum")
     try:
-        wrapped = GradSampleModule(module, loss_reduction="sum")
-    except NotImplementedError as error:
-        raise ModelError(f"no per-record gradients: {error}") from error
-    try:
-        yield wrapped
+        # PyTorch warns of a backward hook on a layer whose input asks for no gradient.
+        yield lambda features: wrapped(features.detach().requires_grad_())
     finally:
         wrapped.to_standard_module()
-        _forget_gradients(module)
 
 
 def _forget_gradients(module: nn.Module) -> None:
     for parameter in module.parameters():
         parameter.grad = None
-        if hasattr(parameter, "summed_grad"):
-            del parameter.summed_grad  # the last sum without its noise
+        for name in ("grad_sample", "summed_grad"):  # the last sum without its noise
+            if hasattr(parameter, name):
+                delattr(parameter, name)
 
 
-def _backward(
-    wrapped: nn.Module,
-    optimizer: SecureDPOptimizer,
-    features: torch.Tensor,
-    labels: torch.Tensor,
-) -> None:
-    """Leaves each record's gradient on the parameters; ``features`` is a copy of the batch."""
-    # PyTorch warns of a backward hook on a layer whose input asks for no gradient.
-    features.requires_grad_()
-    try:
-        logits = wrapped(features)
-    except RuntimeError as error:
-        raise ModelError(
-            f"the model does not fit features of shape (n, {features.shape[1]})"
-        ) from error
-    if logits.numel() != len(features):
+def _loss(run: _Run, part: Part) -> torch.Tensor:
+    """The loss of a part, summed over its records, each by its share of a patient."""
+    logits = run(part.features)
+    if logits.numel() != len(part.features):
         raise ModelError(f"logits of shape (n, {logits.shape[1:]}): one for each record is needed")
-    loss = binary_cross_entropy_with_logits(logits.reshape(-1), labels, reduction="sum")
-    optimizer.backward(loss, features)
-
-
-def _no_gradients(module: nn.Module) -> None:
-    """The per-record gradients of no records; no layer has to cope with an empty batch."""
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))  # type: ignore[attr-defined]
+    weight = None if part.patients is None else part.patients.share
+    return binary_cross_entropy_with_logits(
+        logits.reshape(-1), part.labels, weight=weight, reduction="sum"
+    )

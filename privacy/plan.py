@@ -27,12 +27,14 @@ class PrivacyPlan(BaseModel):
     """What every hospital does to every update of a training; all constants are public.
 
     Attributes:
-        clip_norm: L2 bound of one record's gradient, C.
+        clip_norm: L2 bound of the gradient of one record, or of one patient where the data contract
+            names patients, C.
         noise_multiplier: standard deviation of the noise on a sum of gradients, in units of C.
         noise_shares: honest hospitals among whom that noise is shared under the secure sum; with 1
             each hospital's own update carries all of it.
         evaluation_noise_multiplier: standard deviation of the noise on each count of held-out rows.
-        sampling_rate: probability q with which a record enters a step (Poisson sampling).
+        sampling_rate: probability q with which a record, or patient, enters a step (Poisson
+            sampling); at 1 all are in every step and nothing is sampled.
         expected_batch_size: divisor of the noisy sum of gradients.
         steps_per_round: noisy steps a hospital takes in a round.
         rounds: rounds that the training may take.
@@ -55,8 +57,11 @@ class PrivacyPlan(BaseModel):
 class PrivacyRequest(BaseModel):
     """What a person asks for: an epsilon to stay under, or the noise itself.
 
-    ``epsilon`` and ``noise_multiplier`` exclude each other; with neither, epsilon is 8.
-    ``steps_per_round`` defaults to one pass over the data in expectation, 1 / sampling rate.
+    ``epsilon`` and ``noise_multiplier`` exclude each other; with neither, epsilon is 8. Unless
+    asked otherwise, every step takes all of a hospital's records, of whose number
+    ``expected_batch_size`` is a public guess: a sample of so few is not worth its extra noise. With
+    ``steps_per_round`` None a round is one pass over the data in expectation, 1 / sampling rate
+    steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,9 +71,9 @@ class PrivacyRequest(BaseModel):
     noise_shares: NoiseShares = 1
     delta: Delta = 1e-5
     clip_norm: ClipNorm = 0.5
-    sampling_rate: SamplingRate = 0.2
-    expected_batch_size: BatchSize = 32
-    steps_per_round: Steps | None = None
+    sampling_rate: SamplingRate = 1.0
+    expected_batch_size: BatchSize = 128
+    steps_per_round: Steps | None = 8
 
     @model_validator(mode="after")
     def _one_of_epsilon_and_noise(self) -> Self:

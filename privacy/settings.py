@@ -17,6 +17,7 @@ from privacy.plan import (
     NoiseMultiplier,
     PrivacyRequest,
     SamplingRate,
+    Steps,
 )
 
 _DEFAULT = PrivacyRequest()
@@ -40,6 +41,7 @@ class PrivacySettings(BaseSettings):
     clip_norm: ClipNorm = _DEFAULT.clip_norm
     sampling_rate: SamplingRate = _DEFAULT.sampling_rate
     expected_batch_size: BatchSize = _DEFAULT.expected_batch_size
+    steps_per_round: Steps | None = _DEFAULT.steps_per_round
 
     def request(self) -> PrivacyRequest:
         """Returns the request for a training.

@@ -1,6 +1,6 @@
 """``make bench``: the demo's work, three times, beside the same work in one plain process.
 
-Three hospitals, an MLP 30-64-32-1, batch 32, one epoch a round, ten rounds, with differential
+Three hospitals, an MLP 30-64-32-1, eight steps a round on all rows, ten rounds, with differential
 privacy; the stack with masking, the floor without. Each repeat deals the rows out anew and starts
 from an empty state directory; stack and floor alternate.
 """

@@ -37,6 +37,7 @@ ONE_STEP = PrivacyPlan(
     rounds=1,
     delta=1e-5,
 )
+SAMPLED = ONE_STEP.model_copy(update={"sampling_rate": 0.5})
 PLAIN = Hyperparameters(learning_rate=1.0, momentum=0.0)
 
 
@@ -215,15 +216,15 @@ class TestPublicConstants:
 
     def test_the_divisor_is_the_plans_whatever_the_sample_holds(self) -> None:
         features = rows(10)
-        plan = ONE_STEP.model_copy(update={"expected_batch_size": 4})
+        plan = SAMPLED.model_copy(update={"expected_batch_size": 4})
         for sample in ([0], [0, 1, 2], list(range(10))):
-            once, _ = change(table_of(features), source=Silent([sample]))
+            once, _ = change(table_of(features), plan=SAMPLED, source=Silent([sample]))
             quarter, _ = change(table_of(features), plan=plan, source=Silent([sample]))
             np.testing.assert_allclose(quarter, once / 4, atol=1e-6)
 
     def test_only_the_sample_counts(self) -> None:
         features = rows(10)
-        chosen, _ = change(table_of(features, [1.0] * 10), source=Silent([[2, 5]]))
+        chosen, _ = change(table_of(features, [1.0] * 10), plan=SAMPLED, source=Silent([[2, 5]]))
         alone, _ = change(table_of(features[[2, 5]], [1.0] * 2))
         np.testing.assert_allclose(chosen, alone, atol=1e-6)
 
@@ -235,7 +236,7 @@ class TestPublicConstants:
         assert np.all(moved != 0)
 
     def test_an_empty_sample_without_noise_changes_nothing(self) -> None:
-        moved, report = change(table_of(rows(4)), source=Silent([[]]))
+        moved, report = change(table_of(rows(4)), plan=SAMPLED, source=Silent([[]]))
         assert not moved.any()
         assert report.empty_batches == 1
 
@@ -243,32 +244,32 @@ class TestPublicConstants:
 class TestOptimizer:
     def test_momentum_carries_over_steps_but_not_over_rounds(self) -> None:
         heavy = Hyperparameters(learning_rate=1.0, momentum=0.5)
-        plan = ONE_STEP.model_copy(update={"steps_per_round": 2})
+        plan = SAMPLED.model_copy(update={"steps_per_round": 2})
         table = table_of(rows(3))
-        once, _ = change(table, hyperparameters=heavy, source=Silent([[0, 1, 2]]))
+        once, _ = change(table, plan=SAMPLED, hyperparameters=heavy, source=Silent([[0, 1, 2]]))
         # The second sample is empty: what moves the weights further is momentum alone.
         twice, _ = change(table, plan=plan, hyperparameters=heavy, source=Silent([[0, 1, 2], []]))
         np.testing.assert_allclose(twice, 1.5 * once, atol=1e-6)
 
         module = module_of(Mlp(hidden=(4,)))
         train_locally(
-            module, table, plan=ONE_STEP, hyperparameters=heavy, generator=Silent([[0, 1, 2]])
+            module, table, plan=SAMPLED, hyperparameters=heavy, generator=Silent([[0, 1, 2]])
         )
         after = flatten(weights_of(module))
-        train_locally(module, table, plan=ONE_STEP, hyperparameters=heavy, generator=Silent([[]]))
+        train_locally(module, table, plan=SAMPLED, hyperparameters=heavy, generator=Silent([[]]))
         assert np.array_equal(flatten(weights_of(module)), after)
 
     def test_the_proximal_term_pulls_back_to_the_rounds_start(self) -> None:
-        plan = ONE_STEP.model_copy(update={"steps_per_round": 2})
+        plan = SAMPLED.model_copy(update={"steps_per_round": 2})
         table = table_of(rows(3))
-        once, _ = change(table, source=Silent([[0, 1, 2]]), proximal_mu=0.25)
-        free, _ = change(table, source=Silent([[0, 1, 2]]))
+        once, _ = change(table, plan=SAMPLED, source=Silent([[0, 1, 2]]), proximal_mu=0.25)
+        free, _ = change(table, plan=SAMPLED, source=Silent([[0, 1, 2]]))
         np.testing.assert_array_equal(once, free)  # at the start there is nothing to pull
         back, _ = change(table, plan=plan, source=Silent([[0, 1, 2], []]), proximal_mu=0.25)
         np.testing.assert_allclose(back, 0.75 * once, atol=1e-6)
 
     def test_the_proximal_term_is_not_clipped_or_averaged(self) -> None:
-        plan = ONE_STEP.model_copy(update={"steps_per_round": 2, "expected_batch_size": 4})
+        plan = SAMPLED.model_copy(update={"steps_per_round": 2, "expected_batch_size": 4})
         table = table_of(np.full(COLUMNS, 1e3, np.float32))
         once, _ = change(
             table, plan=plan.model_copy(update={"steps_per_round": 1}), source=Silent([[0]])

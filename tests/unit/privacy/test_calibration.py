@@ -42,8 +42,10 @@ def test_everything_else_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0.2, 5), (0.3, 3), (1.0, 1), (0.8, 1)])
-def test_a_round_is_one_pass_over_the_data_unless_said_otherwise(rate: float, steps: int) -> None:
-    request = PrivacyRequest(noise_multiplier=8, sampling_rate=rate)
+def test_a_round_without_a_number_of_steps_is_one_pass_over_the_data(
+    rate: float, steps: int
+) -> None:
+    request = PrivacyRequest(noise_multiplier=8, sampling_rate=rate, steps_per_round=None)
     assert plan_for(request, rounds=2).steps_per_round == steps
     longer = request.model_copy(update={"steps_per_round": 7})
     assert plan_for(longer, rounds=2).steps_per_round == 7

@@ -12,6 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from privacy.errors import PlanError
+
 ClipNorm = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 NoiseMultiplier = Annotated[float, Field(ge=0.3, le=1000, allow_inf_nan=False)]
 SamplingRate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -51,6 +53,15 @@ class PrivacyPlan(BaseModel):
     rounds: Rounds
     delta: Delta
 
+    @model_validator(mode="after")
+    def _noise_can_be_shared(self) -> Self:
+        require_shareable(
+            noise_shares=self.noise_shares,
+            sampling_rate=self.sampling_rate,
+            steps_per_round=self.steps_per_round,
+        )
+        return self
+
 
 class PrivacyRequest(BaseModel):
     """What a person asks for: an epsilon to stay under, or the noise itself.
@@ -77,3 +88,30 @@ class PrivacyRequest(BaseModel):
                 "give epsilon or noise_multiplier, not both: one follows from the other"
             )
         return self
+
+    @model_validator(mode="after")
+    def _noise_can_be_shared(self) -> Self:
+        require_shareable(
+            noise_shares=self.noise_shares,
+            sampling_rate=self.sampling_rate,
+            # Left out, it is one where all records take part in a step.
+            steps_per_round=1 if self.steps_per_round is None else self.steps_per_round,
+        )
+        return self
+
+
+def require_shareable(*, noise_shares: int, sampling_rate: float, steps_per_round: int) -> None:
+    """Refuses noise shared among hospitals in a plan where no hospital can release a share.
+
+    Shared noise is whole only in the sum of a round. A second local step would start from weights
+    that carry one hospital's share alone, and a secret sample at each hospital has no price here.
+
+    Raises:
+        PlanError: noise is shared and a round is not one step on all records.
+    """
+    if noise_shares > 1 and (sampling_rate != 1 or steps_per_round != 1):
+        raise PlanError(
+            f"noise_shares {noise_shares}: noise shared under the sum needs sampling_rate 1 and "
+            f"steps_per_round 1, not {sampling_rate:g} and {steps_per_round}; a second local step "
+            "would start from weights whose noise is not enough yet"
+        )

@@ -144,10 +144,11 @@ def _startable_model(session: Session, body: TrainingRequest) -> Model:
 def _priced_plan(request: PrivacyRequest, body: TrainingRequest) -> tuple[PrivacyPlan, float]:
     # Imported at the first training: the accountants bring SciPy, which would double the memory of
     # an idle API and the time it takes to start.
-    from privacy.calibration import plan_for, price
+    from privacy.calibration import plan_for
+    from privacy.pricing import epsilon_of_plan
 
     plan = plan_for(request, rounds=body.rounds)
-    return plan, price(plan).epsilon_pld
+    return plan, epsilon_of_plan(plan)
 
 
 async def _create_run(services: ServicesDep, training_id: UUID, model: str) -> UUID:

@@ -123,7 +123,7 @@ def _price_table(plan: PrivacyPlan, cost: PlanPrice) -> Table:
     table = _table(f"price at delta {plan.delta:g}", "what", "accountant", "epsilon")
     by = _ACCOUNTANTS[cost.accountant]
     table.add_row("a row trained on", by, f"{cost.epsilon_trained:.4f}")
-    table.add_row("a row held out", _ACCOUNTANTS["gaussian"], f"{cost.epsilon_held_out:.4f}")
+    table.add_row("a row held out", _ACCOUNTANTS["zcdp"], f"{cost.epsilon_held_out:.4f}")
     table.add_row("the plan: the larger of both", "", f"{cost.epsilon:.4f}")
     table.add_row("the same, for comparison", _ACCOUNTANTS["rdp"], f"{cost.epsilon_rdp:.4f}")
     if cost.epsilon_local is not None:

@@ -30,6 +30,8 @@ RELATIVE_STEP: Final = 1e-3
 # Closed forms are exact but for rounding: with so much more noise no price exceeds epsilon.
 _ROUNDING: Final = 1 + 1e-9
 
+_LEAST_EPSILON: Final = 1e-6
+
 # Whole orders have a closed form. They serve to start the search.
 _ROUGH_ORDERS: Final = (*range(2, 16), *range(16, 64, 4), 64, 128, 256, 512, 1024)
 
@@ -75,7 +77,7 @@ def _least_noise(plan: PrivacyPlan, epsilon: float) -> float:
     """The least noise multiplier that keeps a plan's rows under epsilon; may exceed MOST_NOISE."""
     steps = plan.rounds * plan.steps_per_round
     if plan.noise_shares > 1:
-        return math.sqrt(steps / (2 * zcdp.rho_of(epsilon, delta=plan.delta))) * _ROUNDING
+        return _integer_noise(steps, epsilon=epsilon, delta=plan.delta)
     if plan.sampling_rate == 1:
         return math.sqrt(steps) / gaussian_dp.mu_of(epsilon, delta=plan.delta) * _ROUNDING
     return _searched_noise(plan, epsilon)
@@ -84,7 +86,12 @@ def _least_noise(plan: PrivacyPlan, epsilon: float) -> float:
 def _evaluation_noise(plan: PrivacyPlan, epsilon: float) -> float:
     """The least noise on evaluations that keeps held-out rows under epsilon."""
     evaluations = plan.rounds + 1  # one in each round, of the weights it starts from, and the last
-    return math.sqrt(evaluations) / gaussian_dp.mu_of(epsilon, delta=plan.delta) * _ROUNDING
+    # Where nothing at all is spent, no noise would be enough: then the bounds of a plan decide.
+    return _integer_noise(evaluations, epsilon=max(epsilon, _LEAST_EPSILON), delta=plan.delta)
+
+
+def _integer_noise(releases: int, *, epsilon: float, delta: float) -> float:
+    return math.sqrt(releases / (2 * zcdp.rho_of(epsilon, delta=delta))) * _ROUNDING
 
 
 def _searched_noise(plan: PrivacyPlan, epsilon: float) -> float:

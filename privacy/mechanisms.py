@@ -42,9 +42,9 @@ class DiscreteGaussian:
     (Canonne, Kamath and Steinke 2020, theorem 4: 1/2 epsilon^2-concentrated with epsilon =
     sensitivity / sigma); its (epsilon, delta) curve is not.
 
-    A sum of several hospitals' discrete Gaussians counts as one, of the summed variance, when each
-    share has a standard deviation of at least four integer steps: both then differ by less than
-    1e-60 of any probability (Kairouz, Liu and Steinke 2021, theorem 1).
+    A sum of several hospitals' discrete Gaussians counts as one, of the summed variance, when no
+    share is too narrow (Kairouz, Liu and Steinke 2021, theorem 1: with shares of four integer steps
+    both differ by less than 1e-60 of any probability). Whoever draws the shares sees to it.
 
     Attributes:
         noise_multiplier: sigma in integer steps, divided by the L2 sensitivity in integer steps
@@ -178,14 +178,14 @@ def local_mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mecha
 def evaluation_mechanism_of(plan: PrivacyPlan, *, evaluations: int | None = None) -> Mechanism:
     """Returns what one hospital's held-out rows released in some evaluations of a plan.
 
-    A row adds one to one count, so the counts have sensitivity one.
+    A row adds one to one count, so the counts have sensitivity one; their noise is of integers.
 
     Args:
         plan: the privacy plan.
         evaluations: how many have run; one more than ``plan.rounds`` when not given.
     """
     evaluations = plan.rounds + 1 if evaluations is None else evaluations
-    return Repeated(Gaussian(plan.evaluation_noise_multiplier), evaluations)
+    return Repeated(DiscreteGaussian(plan.evaluation_noise_multiplier), evaluations)
 
 
 def _released(plan: PrivacyPlan, *, rounds: int | None, noise_multiplier: float) -> Repeated:

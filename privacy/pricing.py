@@ -36,7 +36,7 @@ class PlanPrice:
 
     Attributes:
         epsilon_trained: of a row that is trained on.
-        epsilon_held_out: of a row that is held out, by exact Gaussian accounting.
+        epsilon_held_out: of a row that is held out, by concentrated privacy; its noise is integers.
         accountant: the one behind ``epsilon_trained``: gaussian, zcdp, pld or rdp.
         epsilon_rdp: the larger of both by Rényi differential privacy, to compare with other tools.
         epsilon_local: of a row that is trained on, should all other hospitals collude with the

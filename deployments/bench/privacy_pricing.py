@@ -22,9 +22,11 @@ ROUNDS: Final = 100
 REPEATS: Final = 5
 GOAL_S: Final = 1.0
 REQUESTS: Final = {
-    "sampling 0.2": PrivacyRequest(epsilon=8, sampling_rate=0.2),
-    "full batch": PrivacyRequest(epsilon=8, sampling_rate=1),
-    "full batch, shared noise": PrivacyRequest(epsilon=8, sampling_rate=1, noise_shares=3),
+    "sampling 0.2": PrivacyRequest(epsilon=8, sampling_rate=0.2, steps_per_round=5),
+    "full batch": PrivacyRequest(epsilon=8, sampling_rate=1, steps_per_round=1),
+    "full batch, shared noise": PrivacyRequest(
+        epsilon=8, sampling_rate=1, steps_per_round=1, noise_shares=3
+    ),
 }
 
 

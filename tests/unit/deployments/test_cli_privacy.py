@@ -15,7 +15,10 @@ from privacy.calibration import plan_for
 from privacy.plan import PrivacyRequest
 from privacy.pricing import epsilon_by_round, price
 
-FULL_BATCH = ("--sampling-rate", "1", "--epsilon", "3", "--rounds", "20")
+FULL_BATCH = (
+    *("--sampling-rate", "1", "--steps-per-round", "1"),
+    *("--epsilon", "3", "--rounds", "20"),
+)
 
 
 def cells(shown: str, first: str) -> list[str]:
@@ -26,18 +29,18 @@ def cells(shown: str, first: str) -> list[str]:
 
 def test_a_full_batch_plan_with_its_price(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH).stdout
-    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1), rounds=20)
+    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1), rounds=20)
     assert cells(shown, "noise multiplier")[1] == f"{plan.noise_multiplier:.4f}"
     assert cells(shown, "sampling rate")[1] == "1 (full batch)"
     assert cells(shown, "a row trained on")[1:] == ["exact Gaussian", "3.0000"]
-    assert cells(shown, "a row held out")[1:] == ["exact Gaussian", "3.0000"]
+    assert cells(shown, "a row held out")[1:] == ["concentrated (integer noise)", "3.0000"]
     assert cells(shown, "the same, for comparison")[2] == f"{price(plan).epsilon_rdp:.4f}"
     assert "collude" not in shown
 
 
 def test_each_round_adds_to_what_is_spent(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH).stdout
-    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1), rounds=20)
+    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1), rounds=20)
     spent = epsilon_by_round(plan)
     for number in (1, 2, 20):
         assert cells(shown, str(number))[1] == f"{spent[number - 1]:.4f}"
@@ -46,7 +49,7 @@ def test_each_round_adds_to_what_is_spent(fedmed: Any) -> None:
 
 def test_shared_noise_shows_what_it_is_worth_alone(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH, "--noise-shares", "4").stdout
-    request = PrivacyRequest(epsilon=3, sampling_rate=1, noise_shares=4)
+    request = PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1, noise_shares=4)
     local = price(plan_for(request, rounds=20)).epsilon_local
     assert cells(shown, "it, if all other hospitals collude")[2] == f"{local:.4f}"
     assert "shared by 4 hospitals" in cells(shown, "noise multiplier")[1]

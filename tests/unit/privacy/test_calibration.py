@@ -47,7 +47,9 @@ def test_the_noise_is_the_least_that_stays_under_epsilon(
 def test_the_noise_of_a_full_batch_is_exact(
     epsilon: float, rounds: int, delta: float, shares: int
 ) -> None:
-    request = PrivacyRequest(epsilon=epsilon, delta=delta, sampling_rate=1, noise_shares=shares)
+    request = PrivacyRequest(
+        epsilon=epsilon, delta=delta, sampling_rate=1, steps_per_round=1, noise_shares=shares
+    )
     plan = plan_for(request, rounds=rounds)
     assert price(plan).epsilon <= epsilon
     if plan.noise_multiplier > 0.3:
@@ -60,11 +62,11 @@ def test_the_noise_of_a_full_batch_is_exact(
 def test_the_noise_of_a_full_batch_by_the_formulas() -> None:
     request = PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=4)
     exact = plan_for(request, rounds=25)
-    mu = gaussian_dp.mu_of(3, delta=1e-5)
+    mu, rho = gaussian_dp.mu_of(3, delta=1e-5), zcdp.rho_of(3, delta=1e-5)
     assert exact.noise_multiplier == pytest.approx(10 / mu, rel=1e-8)
-    assert exact.evaluation_noise_multiplier == pytest.approx(math.sqrt(26) / mu, rel=1e-8)
-    shared = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1, noise_shares=4), rounds=25)
-    rho = zcdp.rho_of(3, delta=1e-5)
+    assert exact.evaluation_noise_multiplier == pytest.approx(math.sqrt(26 / (2 * rho)), rel=1e-8)
+    request = PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1, noise_shares=4)
+    shared = plan_for(request, rounds=25)
     assert shared.noise_multiplier == pytest.approx(math.sqrt(25 / (2 * rho)), rel=1e-8)
     assert shared.noise_shares == 4
 

@@ -80,8 +80,8 @@ def test_alone_a_hospital_has_its_share_of_the_noise() -> None:
 
 
 def test_held_out_rows_are_evaluated_once_more_than_there_are_rounds() -> None:
-    assert evaluation_mechanism_of(PLAN) == Repeated(Gaussian(4.0), 11)
-    assert evaluation_mechanism_of(PLAN, evaluations=2) == Repeated(Gaussian(4.0), 2)
+    assert evaluation_mechanism_of(PLAN) == Repeated(DiscreteGaussian(4.0), 11)
+    assert evaluation_mechanism_of(PLAN, evaluations=2) == Repeated(DiscreteGaussian(4.0), 2)
 
 
 @pytest.mark.parametrize("broken", [{"sampling_rate": 0.5}, {"steps_per_round": 2}])

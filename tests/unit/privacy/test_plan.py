@@ -24,10 +24,9 @@ SHARED: dict[str, Any] = {
 
 def test_noise_is_shared_by_plans_of_one_step_on_all_records() -> None:
     assert PrivacyPlan(**SHARED).noise_shares == 4
-    request = PrivacyRequest(noise_shares=4, sampling_rate=1)
-    assert request.model_copy(update={"steps_per_round": 1}) == PrivacyRequest(
-        noise_shares=4, sampling_rate=1, steps_per_round=1
-    )
+    for steps in (None, 1):
+        request = PrivacyRequest(noise_shares=4, sampling_rate=1, steps_per_round=steps)
+        assert request.noise_shares == 4
 
 
 @pytest.mark.parametrize("broken", [{"sampling_rate": 0.5}, {"steps_per_round": 2}])
@@ -36,7 +35,7 @@ def test_other_plans_cannot_share_their_noise(broken: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=message):
         PrivacyPlan(**{**SHARED, **broken})
     with pytest.raises(ValidationError, match=message):
-        PrivacyRequest(**{"noise_shares": 4, "sampling_rate": 1, **broken})
+        PrivacyRequest(**{"noise_shares": 4, "sampling_rate": 1, "steps_per_round": 1, **broken})
     alone = {**SHARED, **broken, "noise_shares": 1}
     assert PrivacyPlan(**alone).noise_shares == 1
 

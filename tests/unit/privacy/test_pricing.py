@@ -22,7 +22,12 @@ SAMPLED = PrivacyPlan(
     delta=1e-5,
 )
 FULL_BATCH = SAMPLED.model_copy(
-    update={"sampling_rate": 1.0, "noise_multiplier": 9.0, "steps_per_round": 2}
+    update={
+        "sampling_rate": 1.0,
+        "noise_multiplier": 9.0,
+        "steps_per_round": 2,
+        "evaluation_noise_multiplier": 30.0,
+    }
 )
 SHARED = SAMPLED.model_copy(
     update={
@@ -58,9 +63,7 @@ def test_a_full_batch_is_priced_exactly() -> None:
 
 def test_held_out_rows_cost_what_their_evaluations_release() -> None:
     cost = price(SAMPLED)
-    assert cost.epsilon_held_out == pytest.approx(
-        gaussian_dp.epsilon_of(11**0.5 / 4, delta=1e-5), rel=1e-12
-    )
+    assert cost.epsilon_held_out == pytest.approx(zcdp.epsilon_of(11 / 32, delta=1e-5), rel=1e-12)
 
 
 def test_shared_noise_is_priced_by_zcdp_beside_what_it_is_worth_alone() -> None:
@@ -109,8 +112,7 @@ def test_each_round_adds_to_what_is_spent(plan: PrivacyPlan) -> None:
 
 def test_evaluations_can_be_what_costs_most_in_each_round() -> None:
     plan = FULL_BATCH.model_copy(update={"evaluation_noise_multiplier": 1.0})
-    evaluations = [(r + 1) ** 0.5 for r in range(1, 11)]
-    expected = [gaussian_dp.epsilon_of(mu, delta=1e-5) for mu in evaluations]
+    expected = [zcdp.epsilon_of((r + 1) / 2, delta=1e-5) for r in range(1, 11)]
     assert epsilon_by_round(plan) == pytest.approx(expected, rel=1e-12)
 
 

@@ -68,9 +68,9 @@ def test_epsilon_and_noise_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -
         ({"epsilon": 2}, {"noise_multiplier": 9}, {"epsilon": 2}),
         ({"noise_multiplier": 9}, {"epsilon": 2}, {"noise_multiplier": 9}),
         (
-            {"noise_shares": 3},
+            {"noise_shares": 3, "steps_per_round": 1},
             {"sampling_rate": 1},
-            {"noise_shares": 3, "sampling_rate": 1},
+            {"noise_shares": 3, "steps_per_round": 1, "sampling_rate": 1},
         ),
     ],
 )

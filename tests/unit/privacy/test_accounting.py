@@ -18,6 +18,7 @@ from privacy.accounting import (
     ZcdpAccountant,
     adaptive_accountant,
     adaptive_epsilon,
+    pld_interval,
     tightest_accountant,
 )
 from privacy.errors import PlanError, UnknownMechanism
@@ -132,6 +133,8 @@ class TestPld(AccountantLaws):
     def test_integer_noise_is_refused(self) -> None:
         with pytest.raises(UnknownMechanism, match="DiscreteGaussian: the accountant pld"):
             self.price(DiscreteGaussian(3.0))
+        with pytest.raises(UnknownMechanism, match="DiscreteGaussian: PLD"):
+            pld_interval([DiscreteGaussian(3.0)])
 
 
 class TestRdp(AccountantLaws):

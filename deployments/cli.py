@@ -1,7 +1,7 @@
 """The command line, ``fedmed``.
 
 Every mistake of a user ends in one line on standard error and exit code 2. The commands of a
-hospital are in `deployments.cli_hospital`.
+hospital are in `deployments.cli_hospital`, those about privacy in `deployments.cli_privacy`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deployments.cli_hospital import hospital_app
+from deployments.cli_privacy import privacy_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(hospital_app, name="hospital")
+app.add_typer(privacy_app, name="privacy")
 model_app = typer.Typer(help="Register models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 
@@ -98,13 +100,9 @@ def train(
     from deployments.demo import follow
     from deployments.operator import OperatorClient
     from fl.spec import TrainingRequest
-    from privacy.plan import PrivacyRequest
     from privacy.settings import PrivacySettings
 
-    privacy = PrivacySettings().request()
-    if epsilon is not None:
-        instead = {"epsilon": epsilon, "noise_multiplier": None}
-        privacy = PrivacyRequest.model_validate({**privacy.model_dump(), **instead})
+    privacy = PrivacySettings().completed({} if epsilon is None else {"epsilon": epsilon})
     request = TrainingRequest(model=model, rounds=rounds, privacy=privacy)
     with OperatorClient.connect(StackSettings()) as operator:
         started = operator.start_training(request)

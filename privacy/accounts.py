@@ -248,6 +248,6 @@ def _adaptive(mechanism: Composed, delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _declared(mechanism: Composed, delta: float) -> float:
-    from privacy.accounting import PldAccountant
+    from privacy.pricing import declared_epsilon
 
-    return PldAccountant().epsilon(mechanism, delta=delta) if mechanism.parts else 0.0
+    return declared_epsilon(mechanism, delta=delta) if mechanism.parts else 0.0

@@ -18,9 +18,10 @@ from scipy.special import log_ndtr
 
 from privacy.errors import PlanError
 
-_MOST_EPSILON: Final = 1e6
+_MOST_EPSILON: Final = 1e13
 _LEAST_MU: Final = 1e-9
-_MOST_MU: Final = 1e3
+_MOST_MU: Final = 1e6
+_PRECISION: Final = 1e-15
 
 
 def delta_of(mu: float, epsilon: float) -> float:
@@ -37,10 +38,10 @@ def epsilon_of(mu: float, *, delta: float) -> float:
     """Returns the epsilon at which mu-GDP is (epsilon, delta)-DP; 0 for mu 0.
 
     Raises:
-        PlanError: mu is negative or beyond 1000, or delta does not lie in (0, 1).
+        PlanError: mu is negative or beyond a million, or delta does not lie in (0, 1).
 
     >>> round(epsilon_of(1.0, delta=1e-5), 4)
-    4.3773
+    4.3772
     """
     if not 0 <= mu <= _MOST_MU:
         raise PlanError(f"mu {mu}: must lie in 0 to {_MOST_MU:g}")
@@ -52,7 +53,7 @@ def epsilon_of(mu: float, *, delta: float) -> float:
 
 
 def mu_of(epsilon: float, *, delta: float) -> float:
-    """Returns the largest mu at which mu-GDP is (epsilon, delta)-DP.
+    """Returns the largest mu, up to a million, at which mu-GDP is (epsilon, delta)-DP.
 
     Raises:
         PlanError: epsilon is negative, or delta does not lie in (0, 1).
@@ -61,4 +62,8 @@ def mu_of(epsilon: float, *, delta: float) -> float:
         raise PlanError(f"epsilon {epsilon}: must not be negative")
     if not 0 < delta < 1:
         raise PlanError(f"delta {delta}: must lie in (0, 1)")
-    return float(brentq(lambda mu: delta_of(mu, epsilon) - delta, _LEAST_MU, _MOST_MU))
+    if delta_of(_MOST_MU, epsilon) < delta:
+        return _MOST_MU
+    return float(
+        brentq(lambda mu: delta_of(mu, epsilon) - delta, _LEAST_MU, _MOST_MU, xtol=_PRECISION)
+    )

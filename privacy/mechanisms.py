@@ -3,17 +3,18 @@
 What happened is one thing, what it costs another: a mechanism carries no epsilon, and an accountant
 changes no mechanism.
 
-    price = PldAccountant().epsilon(mechanism_of(plan, rounds=3), delta=plan.delta)
+    price = tightest_accountant(mechanism).epsilon(mechanism_of(plan, rounds=3), delta=plan.delta)
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from privacy.errors import PlanError
-from privacy.plan import PrivacyPlan
+from privacy.errors import PlanError, UnknownMechanism
+from privacy.plan import PrivacyPlan, require_shareable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,32 @@ class Gaussian:
 
     Attributes:
         noise_multiplier: standard deviation of the noise in units of the sensitivity, above 0.
+
+    Raises:
+        PlanError: the noise multiplier is not a finite number above 0.
+    """
+
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        _require_noise(self.noise_multiplier)
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteGaussian:
+    """A sum of integers, released once with integer noise of the discrete Gaussian distribution.
+
+    Its concentrated privacy is that of the Gaussian with the same noise multiplier
+    (Canonne, Kamath and Steinke 2020, theorem 4: 1/2 epsilon^2-concentrated with epsilon =
+    sensitivity / sigma); its (epsilon, delta) curve is not.
+
+    A sum of several hospitals' discrete Gaussians counts as one, of the summed variance, when no
+    share is too narrow (Kairouz, Liu and Steinke 2021, theorem 1: with shares of four integer steps
+    both differ by less than 1e-60 of any probability). Whoever draws the shares sees to it.
+
+    Attributes:
+        noise_multiplier: sigma in integer steps, divided by the L2 sensitivity in integer steps
+            (rounding to integers included); above 0.
 
     Raises:
         PlanError: the noise multiplier is not a finite number above 0.
@@ -77,21 +104,54 @@ class Composed:
     parts: tuple[Mechanism, ...]
 
 
-Mechanism: TypeAlias = Gaussian | PoissonSubsampledGaussian | Repeated | Composed
+Release: TypeAlias = Gaussian | DiscreteGaussian | PoissonSubsampledGaussian
+Mechanism: TypeAlias = Release | Repeated | Composed
+
+
+def tally(mechanism: Mechanism) -> Counter[Release]:
+    """Returns how often each release happened; a price depends on nothing else.
+
+    A Poisson sample at rate 1 is everybody, and counts as ``Gaussian``.
+
+    Raises:
+        UnknownMechanism: the mechanism, or any part of it, even one repeated 0 times, is none.
+
+    >>> step = Gaussian(2.0)
+    >>> tally(Composed((Repeated(step, 3), step, Repeated(PoissonSubsampledGaussian(2.0, 1), 0))))
+    Counter({Gaussian(noise_multiplier=2.0): 4})
+    """
+    match mechanism:
+        case Gaussian() | DiscreteGaussian():
+            return Counter({mechanism: 1})
+        case PoissonSubsampledGaussian(noise_multiplier, sampling_rate):
+            return Counter({Gaussian(noise_multiplier) if sampling_rate == 1 else mechanism: 1})
+        case Repeated(part, count):
+            return +Counter({release: n * count for release, n in tally(part).items()})
+        case Composed(parts):
+            total: Counter[Release] = Counter()
+            for part in parts:
+                total.update(tally(part))
+            return total
+        case _:
+            raise UnknownMechanism(
+                f"{type(mechanism).__name__}: no accountant knows this mechanism, "
+                "so it has no price; add it to privacy.mechanisms and privacy.accounting"
+            )
 
 
 def mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mechanism:
-    """Returns what one hospital's records released after some rounds of a plan.
+    """Returns what the rows that a hospital trains on released after some rounds of a plan.
 
     The order of clip, sample, sum and noise makes a step a sum of sensitivity ``clip_norm`` under
-    adding or removing one record; the clip norm itself then cancels.
+    adding or removing one record; the clip norm itself then cancels. Where noise is shared, it is
+    what the sum released, seen by anyone who lacks the shares of ``noise_shares`` hospitals.
 
     Args:
         plan: the privacy plan.
         rounds: rounds that have run, 0 to ``plan.rounds``; all when not given.
 
     Raises:
-        PlanError: the plan does not allow that many rounds.
+        PlanError: the plan does not allow that many rounds, or cannot share its noise.
 
     >>> plan = PrivacyPlan(clip_norm=1, noise_multiplier=1.5, sampling_rate=0.25, steps_per_round=4,
     ...                    expected_batch_size=32, rounds=10, delta=1e-5,
@@ -99,24 +159,49 @@ def mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mechanism:
     >>> mechanism_of(plan, rounds=2).count
     8
     """
-    rounds = plan.rounds if rounds is None else rounds
-    if not 0 <= rounds <= plan.rounds:
-        raise PlanError(f"rounds {rounds}: the plan allows 0 to {plan.rounds}")
-    step = PoissonSubsampledGaussian(plan.noise_multiplier, plan.sampling_rate)
-    return Repeated(step, rounds * plan.steps_per_round)
+    return _released(plan, rounds=rounds, noise_multiplier=plan.noise_multiplier)
+
+
+def local_mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mechanism:
+    """Returns what those rows released if all other hospitals colluded with the coordinator.
+
+    A hospital's own masked update carries one of ``plan.noise_shares`` shares of the variance; with
+    one share this is ``mechanism_of``.
+
+    Raises:
+        PlanError: see ``mechanism_of``.
+    """
+    share = plan.noise_multiplier / math.sqrt(plan.noise_shares)
+    return _released(plan, rounds=rounds, noise_multiplier=share)
 
 
 def evaluation_mechanism_of(plan: PrivacyPlan, *, evaluations: int | None = None) -> Mechanism:
     """Returns what one hospital's held-out rows released in some evaluations of a plan.
 
-    A row adds one to one count, so the counts have sensitivity one.
+    A row adds one to one count, so the counts have sensitivity one; their noise is of integers.
 
     Args:
         plan: the privacy plan.
         evaluations: how many have run; one more than ``plan.rounds`` when not given.
     """
     evaluations = plan.rounds + 1 if evaluations is None else evaluations
-    return Repeated(Gaussian(plan.evaluation_noise_multiplier), evaluations)
+    return Repeated(DiscreteGaussian(plan.evaluation_noise_multiplier), evaluations)
+
+
+def _released(plan: PrivacyPlan, *, rounds: int | None, noise_multiplier: float) -> Repeated:
+    rounds = plan.rounds if rounds is None else rounds
+    if not 0 <= rounds <= plan.rounds:
+        raise PlanError(f"rounds {rounds}: the plan allows 0 to {plan.rounds}")
+    if plan.noise_shares > 1:
+        # A copy of a plan may have evaded its validation.
+        require_shareable(
+            noise_shares=plan.noise_shares,
+            sampling_rate=plan.sampling_rate,
+            steps_per_round=plan.steps_per_round,
+        )
+        return Repeated(DiscreteGaussian(noise_multiplier), rounds)
+    step = PoissonSubsampledGaussian(noise_multiplier, plan.sampling_rate)
+    return Repeated(step, rounds * plan.steps_per_round)
 
 
 def _require_noise(noise_multiplier: float) -> None:

@@ -8,9 +8,11 @@ gradient are constants, so that one record more or less cannot be seen in the si
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from privacy.errors import PlanError
 
 ClipNorm = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 NoiseMultiplier = Annotated[float, Field(ge=0.3, le=1000, allow_inf_nan=False)]
@@ -21,6 +23,8 @@ BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Delta = Annotated[float, Field(ge=1e-12, le=1e-3, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(ge=0.01, le=20, allow_inf_nan=False)]
 NoiseShares = Annotated[int, Field(ge=1, le=256)]
+
+FULL_BATCH_STEPS: Final = 8
 
 
 class PrivacyPlan(BaseModel):
@@ -53,15 +57,23 @@ class PrivacyPlan(BaseModel):
     rounds: Rounds
     delta: Delta
 
+    @model_validator(mode="after")
+    def _noise_can_be_shared(self) -> Self:
+        require_shareable(
+            noise_shares=self.noise_shares,
+            sampling_rate=self.sampling_rate,
+            steps_per_round=self.steps_per_round,
+        )
+        return self
+
 
 class PrivacyRequest(BaseModel):
     """What a person asks for: an epsilon to stay under, or the noise itself.
 
     ``epsilon`` and ``noise_multiplier`` exclude each other; with neither, epsilon is 8. Unless
     asked otherwise, every step takes all of a hospital's records, of whose number
-    ``expected_batch_size`` is a public guess: a sample of so few is not worth its extra noise. With
-    ``steps_per_round`` None a round is one pass over the data in expectation, 1 / sampling rate
-    steps.
+    ``expected_batch_size`` is a public guess: a sample of so few is not worth its extra noise.
+    ``steps`` says how many steps a round has when ``steps_per_round`` is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +85,7 @@ class PrivacyRequest(BaseModel):
     clip_norm: ClipNorm = 0.5
     sampling_rate: SamplingRate = 1.0
     expected_batch_size: BatchSize = 128
-    steps_per_round: Steps | None = 8
+    steps_per_round: Steps | None = None
 
     @model_validator(mode="after")
     def _one_of_epsilon_and_noise(self) -> Self:
@@ -82,3 +94,43 @@ class PrivacyRequest(BaseModel):
                 "give epsilon or noise_multiplier, not both: one follows from the other"
             )
         return self
+
+    @model_validator(mode="after")
+    def _noise_can_be_shared(self) -> Self:
+        require_shareable(
+            noise_shares=self.noise_shares,
+            sampling_rate=self.sampling_rate,
+            steps_per_round=self.steps,
+        )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Steps a round: as asked, or one pass over the data in expectation where it is sampled.
+
+        Where all records take part in each step it is eight, or the one that shared noise allows.
+        """
+        if self.steps_per_round is not None:
+            return self.steps_per_round
+        if self.noise_shares > 1:
+            return 1
+        return (
+            FULL_BATCH_STEPS if self.sampling_rate == 1 else max(1, round(1 / self.sampling_rate))
+        )
+
+
+def require_shareable(*, noise_shares: int, sampling_rate: float, steps_per_round: int) -> None:
+    """Refuses noise shared among hospitals in a plan where no hospital can release a share.
+
+    Shared noise is whole only in the sum of a round. A second local step would start from weights
+    that carry one hospital's share alone, and a secret sample at each hospital has no price here.
+
+    Raises:
+        PlanError: noise is shared and a round is not one step on all records.
+    """
+    if noise_shares > 1 and (sampling_rate != 1 or steps_per_round != 1):
+        raise PlanError(
+            f"noise_shares {noise_shares}: noise shared under the sum needs sampling_rate 1 and "
+            f"steps_per_round 1, not {sampling_rate:g} and {steps_per_round}; a second local step "
+            "would start from weights whose noise is not enough yet"
+        )

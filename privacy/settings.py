@@ -7,6 +7,9 @@ request = PrivacySettings().request()
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from privacy.plan import (
@@ -21,6 +24,7 @@ from privacy.plan import (
 )
 
 _DEFAULT = PrivacyRequest()
+_EXCLUSIVE: Final = frozenset({"epsilon", "noise_multiplier"})
 
 
 class PrivacySettings(BaseSettings):
@@ -50,3 +54,19 @@ class PrivacySettings(BaseSettings):
             pydantic.ValidationError: both epsilon and noise_multiplier are set.
         """
         return PrivacyRequest(**self.model_dump())
+
+    def completed(self, asked: Mapping[str, Any]) -> PrivacyRequest:
+        """Returns what was asked for, completed by these defaults.
+
+        Epsilon and noise exclude each other: whichever is asked for replaces both defaults.
+
+        Args:
+            asked: values of a ``PrivacyRequest`` by name; the others are left to the defaults.
+
+        Raises:
+            pydantic.ValidationError: the whole is no valid request.
+        """
+        default = self.request().model_dump(exclude_none=True)
+        if asked.keys() & _EXCLUSIVE:
+            default = {name: value for name, value in default.items() if name not in _EXCLUSIVE}
+        return PrivacyRequest.model_validate({**default, **asked})

@@ -16,9 +16,9 @@ from db.models import Model, Outcome, Training
 from db.queries import audit, models, rounds, trainings
 from db.session import transaction
 from fl.spec import ModelSpec, TrainingRequest
-from privacy.accounting import epsilon_by_round
-from privacy.calibration import plan_for, price
+from privacy.calibration import plan_for
 from privacy.plan import PrivacyPlan
+from privacy.pricing import epsilon_by_round, epsilon_of_plan
 from tasks.apart import run_apart
 from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
 from tasks.models import encoded_initial_weights
@@ -60,7 +60,6 @@ class TrainingProgress:
 def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID:
     """Writes a training that was started in the Prefect UI rather than through the API."""
     plan = plan_for(request.privacy, rounds=request.rounds)
-    priced = price(plan)
     with transaction(coordinator.engine) as session:
         model = models.get_model(session, name=request.model)
         training = trainings.add_training(
@@ -69,7 +68,7 @@ def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID
             rounds=request.rounds,
             strategy=request.strategy.model_dump(mode="json"),
             plan=plan.model_dump(mode="json"),
-            epsilon=priced.epsilon_pld,
+            epsilon=epsilon_of_plan(plan),
             delta=plan.delta,
             least_cohort=request.least_cohort,
             round_deadline_s=request.round_deadline_s,

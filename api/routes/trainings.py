@@ -7,6 +7,7 @@ from uuid import UUID
 
 from anyio import from_thread
 from fastapi import APIRouter, Query
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.auth.guard import may
@@ -20,6 +21,7 @@ from db.models import Model
 from db.queries import audit, hospitals, models, rounds, trainings
 from db.session import transaction
 from fl.spec import TrainingRequest
+from privacy.errors import PlanError
 from privacy.plan import PrivacyPlan, PrivacyRequest
 from privacy.settings import PrivacySettings
 
@@ -123,13 +125,13 @@ def read_training(
 def privacy_request(given: PrivacyRequest, defaults: PrivacySettings) -> PrivacyRequest:
     """Returns what was asked for, completed by the defaults.
 
-    Epsilon and noise exclude each other: whichever is given replaces both defaults.
+    Raises:
+        PlanError: what was asked for and the defaults do not go together.
     """
-    asked = given.model_dump(exclude_unset=True, exclude_none=True)
-    default = defaults.request().model_dump(exclude_none=True)
-    if asked.keys() & {"epsilon", "noise_multiplier"}:
-        default = {k: v for k, v in default.items() if k not in ("epsilon", "noise_multiplier")}
-    return PrivacyRequest.model_validate({**default, **asked})
+    try:
+        return defaults.completed(given.model_dump(exclude_unset=True, exclude_none=True))
+    except ValidationError as error:
+        raise PlanError(error.errors()[0]["msg"]) from error
 
 
 def _startable_model(session: Session, body: TrainingRequest) -> Model:
@@ -144,10 +146,11 @@ def _startable_model(session: Session, body: TrainingRequest) -> Model:
 def _priced_plan(request: PrivacyRequest, body: TrainingRequest) -> tuple[PrivacyPlan, float]:
     # Imported at the first training: the accountants bring SciPy, which would double the memory of
     # an idle API and the time it takes to start.
-    from privacy.calibration import plan_for, price
+    from privacy.calibration import plan_for
+    from privacy.pricing import epsilon_of_plan
 
     plan = plan_for(request, rounds=body.rounds)
-    return plan, price(plan).epsilon_pld
+    return plan, epsilon_of_plan(plan)
 
 
 async def _create_run(services: ServicesDep, training_id: UUID, model: str) -> UUID:

@@ -21,9 +21,8 @@ from db.queries import audit, messages
 from db.session import transaction
 from deployments.demo_data import LABEL, demo_model
 from deployments.stack.services import NO_TELEMETRY
-from privacy.accounting import epsilon_by_round
-from privacy.calibration import price
 from privacy.plan import PrivacyPlan
+from privacy.pricing import epsilon_by_round, price
 
 pytestmark = pytest.mark.e2e
 
@@ -290,7 +289,7 @@ def test_epsilon_is_what_the_plan_costs_and_stays_under_what_was_asked(
     spent = [r["epsilon"] for r in training["rounds"] if r["kind"] == "training"]
     assert tuple(spent) == pytest.approx(epsilon_by_round(plan))
     assert spent == sorted(set(spent))
-    assert training["epsilon"] == pytest.approx(price(plan).epsilon_pld)
+    assert training["epsilon"] == pytest.approx(price(plan).epsilon)
     assert training["epsilon"] <= 8.0
     assert training["epsilon_spent"] == spent[-1] == training["rounds"][-1]["epsilon"]
     assert {r["delta"] for r in training["rounds"]} == {plan.delta} == {1e-5}

@@ -18,7 +18,7 @@ from db.queries import rounds
 from db.session import transaction
 from fl.weights import decode_weights
 from flows import federated_round as flow
-from privacy.accounting import epsilon_by_round
+from privacy.pricing import epsilon_by_round
 from tasks.track import MetricPoint, RegisteredModel
 
 pytestmark = pytest.mark.integration

@@ -15,8 +15,8 @@ from db.queries import audit, trainings
 from db.session import transaction
 from fl.spec import FedAdam, TrainingRequest
 from fl.weights import decode_weights
-from privacy.accounting import epsilon_by_round
 from privacy.plan import PrivacyRequest
+from privacy.pricing import epsilon_by_round
 from tasks import training as training_tasks
 from tasks.aggregate import aggregate
 from tasks.errors import HospitalSilent

@@ -3,83 +3,121 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.accounting import Accountant, PldAccountant, RdpAccountant, epsilon_by_round
+from privacy import gaussian_dp, zcdp
+from privacy.accounting import (
+    Accountant,
+    GaussianAccountant,
+    PldAccountant,
+    RdpAccountant,
+    ZcdpAccountant,
+    adaptive_accountant,
+    adaptive_epsilon,
+    pld_interval,
+    tightest_accountant,
+)
 from privacy.errors import PlanError, UnknownMechanism
 from privacy.mechanisms import (
     Composed,
+    DiscreteGaussian,
     Gaussian,
     Mechanism,
     PoissonSubsampledGaussian,
     Repeated,
-    mechanism_of,
 )
-from privacy.plan import PrivacyPlan
 
-STEP = PoissonSubsampledGaussian(noise_multiplier=1.5, sampling_rate=0.04)
+SAMPLED = PoissonSubsampledGaussian(noise_multiplier=1.5, sampling_rate=0.04)
 MNIST = Repeated(PoissonSubsampledGaussian(1.1, 256 / 60_000), 60 * 60_000 // 256)
 
 
 class AccountantLaws:
-    """What holds for every accountant."""
+    """What holds for every accountant, on a step that it knows."""
 
-    accountant: Accountant
+    accountant: ClassVar[Accountant]
+    step: ClassVar[Mechanism]
 
     def price(self, mechanism: Mechanism, *, delta: float = 1e-5) -> float:
         return self.accountant.epsilon(mechanism, delta=delta)
 
     def test_what_released_nothing_costs_nothing(self) -> None:
-        assert self.price(Repeated(STEP, 0)) == 0
+        assert self.price(Repeated(self.step, 0)) == 0
         assert self.price(Composed(())) == 0
 
     def test_composition_is_the_same_however_it_is_written(self) -> None:
-        whole = self.price(Repeated(STEP, 100))
-        assert self.price(Repeated(Repeated(STEP, 10), 10)) == pytest.approx(whole, rel=1e-6)
-        parts = Composed((Repeated(STEP, 60), Composed((Repeated(STEP, 40),))))
-        assert self.price(parts) == pytest.approx(whole, rel=1e-6)
+        whole = self.price(Repeated(self.step, 100))
+        assert self.price(Repeated(Repeated(self.step, 10), 10)) == whole
+        parts = Composed((Repeated(self.step, 60), Composed((Repeated(self.step, 40),))))
+        assert self.price(parts) == whole
 
     def test_sampling_everybody_is_not_sampling(self) -> None:
         sampled = Repeated(PoissonSubsampledGaussian(4.0, 1.0), 10)
-        assert self.price(sampled) == pytest.approx(self.price(Repeated(Gaussian(4.0), 10)))
+        assert self.price(sampled) == self.price(Repeated(Gaussian(4.0), 10))
 
     def test_a_larger_delta_costs_less(self) -> None:
-        assert self.price(STEP, delta=1e-3) < self.price(STEP, delta=1e-7)
+        assert self.price(self.step, delta=1e-3) < self.price(self.step, delta=1e-7)
 
     @pytest.mark.parametrize("delta", [0.0, -1e-5, 1.0, math.nan])
     def test_a_delta_out_of_bounds_is_refused(self, delta: float) -> None:
         with pytest.raises(PlanError, match="delta"):
-            self.price(STEP, delta=delta)
+            self.price(self.step, delta=delta)
 
     def test_an_unknown_mechanism_has_no_price_wherever_it_hides(self) -> None:
         unknown: Mechanism = "laplace"  # type: ignore[assignment]
-        for mechanism in (unknown, Repeated(unknown, 0), Composed((STEP, Repeated(unknown, 3)))):
+        hidden = Composed((self.step, Repeated(unknown, 3)))
+        for mechanism in (unknown, Repeated(unknown, 0), hidden):
             with pytest.raises(UnknownMechanism, match="str: no accountant knows"):
                 self.price(mechanism)
+
+    def test_it_never_undercuts_the_exact_price_of_gaussians(self) -> None:
+        for noise in (0.5, 1.0, 4.530877117, 20.0):
+            exact = gaussian_dp.epsilon_of(1 / noise, delta=1e-6)
+            assert self.price(Gaussian(noise), delta=1e-6) >= exact * (1 - 1e-6)
+
+
+class TestGaussian(AccountantLaws):
+    accountant = GaussianAccountant()
+    step = Gaussian(3.0)
+
+    def test_parts_of_different_noise_add_up_by_their_precision(self) -> None:
+        parts = Composed((Repeated(Gaussian(3.0), 9), Repeated(Gaussian(4.0), 16)))
+        assert self.price(parts) == self.price(Repeated(Gaussian(1.0), 2))
+
+    @pytest.mark.parametrize("other", [SAMPLED, DiscreteGaussian(3.0)])
+    def test_only_gaussians_have_its_curve(self, other: Mechanism) -> None:
+        name = type(other).__name__
+        with pytest.raises(UnknownMechanism, match=f"{name}: the accountant gaussian"):
+            self.price(Composed((self.step, other)))
+
+
+class TestZcdp(AccountantLaws):
+    accountant = ZcdpAccountant()
+    step = DiscreteGaussian(3.0)
+
+    def test_integer_noise_is_as_concentrated_as_gaussian_noise(self) -> None:
+        assert self.price(DiscreteGaussian(3.0)) == self.price(Gaussian(3.0))
+
+    def test_a_sampled_step_is_refused(self) -> None:
+        with pytest.raises(UnknownMechanism, match="the accountant zcdp"):
+            self.price(SAMPLED)
 
 
 class TestPld(AccountantLaws):
     accountant = PldAccountant()
+    step = SAMPLED
 
     def test_figures_of_other_implementations(self) -> None:
-        assert self.price(Repeated(STEP, 2250)) == pytest.approx(6.7695, abs=2e-4)
+        assert self.price(Repeated(SAMPLED, 2250)) == pytest.approx(6.7695, abs=2e-4)
         assert self.price(MNIST) == pytest.approx(2.382, abs=1e-3)
 
-    @pytest.mark.parametrize("noise", [0.5, 1.0, 4.530877117, 20.0])
-    def test_the_exact_delta_of_a_gaussian(self, noise: float) -> None:
-        """Balle and Wang 2018, theorem 8: the accountant is pessimistic, by next to nothing."""
-        epsilon = self.price(Gaussian(noise), delta=1e-6)
-
-        def cdf(x: float) -> float:
-            return math.erfc(-x / math.sqrt(2)) / 2
-
-        delta = cdf(0.5 / noise - epsilon * noise) - math.exp(epsilon) * cdf(
-            -0.5 / noise - epsilon * noise
-        )
-        assert 0.99e-6 < delta <= 1.0001e-6
+    def test_it_is_pessimistic_by_next_to_nothing(self) -> None:
+        for noise in (0.5, 1.0, 4.530877117, 20.0):
+            epsilon = self.price(Gaussian(noise), delta=1e-6)
+            assert 0.99e-6 < gaussian_dp.delta_of(1 / noise, epsilon) <= 1.0001e-6
 
     @pytest.mark.parametrize(
         ("noise", "rate", "steps", "expected"),
@@ -92,12 +130,19 @@ class TestPld(AccountantLaws):
         price = self.price(Repeated(PoissonSubsampledGaussian(noise, rate), steps))
         assert expected <= price < expected * 1.002
 
+    def test_integer_noise_is_refused(self) -> None:
+        with pytest.raises(UnknownMechanism, match="DiscreteGaussian: the accountant pld"):
+            self.price(DiscreteGaussian(3.0))
+        with pytest.raises(UnknownMechanism, match="DiscreteGaussian: PLD"):
+            pld_interval([DiscreteGaussian(3.0)])
+
 
 class TestRdp(AccountantLaws):
     accountant = RdpAccountant()
+    step = SAMPLED
 
     def test_figures_of_other_implementations(self) -> None:
-        assert self.price(Repeated(STEP, 2250)) == pytest.approx(7.32911117, rel=1e-4)
+        assert self.price(Repeated(SAMPLED, 2250)) == pytest.approx(7.32911117, rel=1e-4)
         assert self.price(MNIST) == pytest.approx(2.597, abs=1e-3)
         assert self.price(Gaussian(4.530877117), delta=1e-6) == pytest.approx(1.0, rel=1e-4)
 
@@ -113,9 +158,14 @@ class TestRdp(AccountantLaws):
         conversion = math.log1p(-1 / order) - math.log(delta * order) / (order - 1)
         assert epsilon - conversion == pytest.approx(rdp, rel=1e-5)
 
-    def test_it_never_undercuts_pld(self) -> None:
-        for mechanism in (Repeated(STEP, 500), Repeated(PoissonSubsampledGaussian(1.15, 0.2), 50)):
-            assert self.price(mechanism) > PldAccountant().epsilon(mechanism, delta=1e-5)
+    def test_it_never_undercuts_a_tighter_accountant(self) -> None:
+        for mechanism in (
+            Repeated(SAMPLED, 500),
+            Repeated(PoissonSubsampledGaussian(1.15, 0.2), 50),
+            Repeated(DiscreteGaussian(9.0), 50),
+        ):
+            tightest = tightest_accountant(mechanism)
+            assert self.price(mechanism) > tightest.epsilon(mechanism, delta=1e-5)
 
 
 @pytest.mark.parametrize("accountant", [PldAccountant(), RdpAccountant()], ids=lambda a: a.name)
@@ -131,31 +181,63 @@ def test_more_noise_costs_less_and_more_steps_cost_more(
     assert accountant.epsilon(Repeated(step, steps + 10), delta=1e-5) > price
 
 
-class TestEpsilonByRound:
-    PLAN = PrivacyPlan(
-        clip_norm=0.5,
-        noise_multiplier=1.15,
-        sampling_rate=0.2,
-        expected_batch_size=32,
-        evaluation_noise_multiplier=4.0,
-        steps_per_round=5,
-        rounds=10,
-        delta=1e-5,
+EVERYBODY = PoissonSubsampledGaussian(4.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("parts", "declared", "adaptive"),
+    [
+        ((), "gaussian", "gaussian"),
+        ((Gaussian(3.0), Repeated(EVERYBODY, 3)), "gaussian", "gaussian"),
+        ((Gaussian(3.0), Repeated(SAMPLED, 0)), "gaussian", "gaussian"),
+        ((DiscreteGaussian(3.0), Gaussian(3.0)), "zcdp", "zcdp"),
+        ((SAMPLED, Gaussian(3.0)), "pld", "rdp"),
+        ((SAMPLED, DiscreteGaussian(3.0)), "rdp", "rdp"),
+    ],
+)
+def test_each_mechanism_goes_to_the_accountant_that_may_price_it(
+    parts: tuple[Mechanism, ...], declared: str, adaptive: str
+) -> None:
+    assert tightest_accountant(Composed(parts)).name == declared
+    assert adaptive_accountant(Composed(parts)).name == adaptive
+
+
+@pytest.mark.parametrize("choose", [tightest_accountant, adaptive_accountant])
+def test_no_accountant_is_chosen_for_an_unknown_mechanism(choose: object) -> None:
+    assert callable(choose)
+    with pytest.raises(UnknownMechanism, match="dict: no accountant knows"):
+        choose(Composed((Gaussian(1.0), {"kind": "laplace"})))  # type: ignore[arg-type]
+
+
+class TestAdaptive:
+    def test_gaussians_are_exact(self) -> None:
+        chosen = Composed((Gaussian(2.0), Repeated(Gaussian(5.0), 7), EVERYBODY))
+        mu = math.sqrt(1 / 4 + 7 / 25 + 1 / 16)
+        price = gaussian_dp.epsilon_of(mu, delta=1e-6)
+        assert adaptive_epsilon(chosen, delta=1e-6) == pytest.approx(price, rel=1e-12)
+
+    def test_integer_noise_is_priced_by_rho(self) -> None:
+        chosen = Composed((DiscreteGaussian(2.0), Repeated(Gaussian(5.0), 7)))
+        price = zcdp.epsilon_of((1 / 4 + 7 / 25) / 2, delta=1e-6)
+        assert adaptive_epsilon(chosen, delta=1e-6) == pytest.approx(price, rel=1e-12)
+
+    def test_one_sampled_step_makes_all_of_it_renyi(self) -> None:
+        chosen = Composed((Repeated(Gaussian(8.0), 20), SAMPLED))
+        price = adaptive_epsilon(chosen, delta=1e-5)
+        assert price == RdpAccountant().epsilon(chosen, delta=1e-5)
+        assert price > PldAccountant().epsilon(chosen, delta=1e-5)
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        st.lists(
+            st.builds(Gaussian, st.floats(1, 50))
+            | st.builds(DiscreteGaussian, st.floats(1, 50))
+            | st.builds(PoissonSubsampledGaussian, st.floats(1, 50), st.just(0.1)),
+            max_size=6,
+        )
     )
-
-    def test_each_round_is_priced_like_the_rounds_so_far(self) -> None:
-        spent = epsilon_by_round(self.PLAN)
-        assert len(spent) == 10
-        for rounds in (1, 4, 10):
-            so_far = mechanism_of(self.PLAN, rounds=rounds)
-            price = PldAccountant().epsilon(so_far, delta=1e-5)
-            assert spent[rounds - 1] == pytest.approx(price, rel=1e-5)
-
-    def test_it_grows(self) -> None:
-        spent = epsilon_by_round(self.PLAN)
-        assert list(spent) == sorted(set(spent))
-
-    def test_without_sampling(self) -> None:
-        plan = self.PLAN.model_copy(update={"sampling_rate": 1.0, "noise_multiplier": 9.0})
-        price = PldAccountant().epsilon(mechanism_of(plan), delta=1e-5)
-        assert epsilon_by_round(plan)[-1] == pytest.approx(price, rel=1e-4)
+    def test_each_further_part_adds_to_the_price(self, parts: list[Mechanism]) -> None:
+        spent = [
+            adaptive_epsilon(Composed(tuple(parts[:n])), delta=1e-5) for n in range(len(parts) + 1)
+        ]
+        assert spent == sorted(spent)

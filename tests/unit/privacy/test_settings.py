@@ -58,3 +58,30 @@ def test_epsilon_and_noise_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("FEDMED_NOISE_MULTIPLIER", "2")
     with pytest.raises(ValidationError, match="not both"):
         PrivacySettings().request()
+
+
+@pytest.mark.parametrize(
+    ("asked", "defaults", "expected"),
+    [
+        ({}, {"epsilon": 3}, {"epsilon": 3}),
+        ({"delta": 1e-6}, {"epsilon": 3}, {"epsilon": 3, "delta": 1e-6}),
+        ({"epsilon": 2}, {"noise_multiplier": 9}, {"epsilon": 2}),
+        ({"noise_multiplier": 9}, {"epsilon": 2}, {"noise_multiplier": 9}),
+        (
+            {"noise_shares": 3, "steps_per_round": 1},
+            {"sampling_rate": 1},
+            {"noise_shares": 3, "steps_per_round": 1, "sampling_rate": 1},
+        ),
+    ],
+)
+def test_what_is_asked_for_wins_over_the_environment(
+    asked: dict[str, float], defaults: dict[str, float], expected: dict[str, float]
+) -> None:
+    settings = PrivacySettings.model_validate(defaults)
+    assert settings.completed(asked) == PrivacyRequest.model_validate(expected)
+
+
+def test_what_does_not_go_with_the_environment_is_refused() -> None:
+    settings = PrivacySettings(sampling_rate=0.2)
+    with pytest.raises(ValidationError, match="noise_shares 3"):
+        settings.completed({"noise_shares": 3})

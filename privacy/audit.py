@@ -85,8 +85,8 @@ class Scores:
 def scores_of(neighbours: Neighbours, *, runs: int) -> Scores:
     """Runs both sides ``runs`` times each, every run on a random stream of its own."""
     return Scores(
-        np.array([neighbours.without(2 * run) for run in range(runs)], np.float64),
-        np.array([neighbours.with_canary(2 * run + 1) for run in range(runs)], np.float64),
+        np.array([neighbours.without(run) for run in range(runs)], np.float64),
+        np.array([neighbours.with_canary(run) for run in range(runs, 2 * runs)], np.float64),
     )
 
 
@@ -96,8 +96,8 @@ def mu_lower_bound(scores: Scores, *, confidence: float = CONFIDENCE) -> float:
     Were it mu-GDP, the bound would exceed mu in at most one audit of 1 / (1 - ``confidence``). A
     test with error rates a and b shows mu >= Phi^-1(1 - a) - Phi^-1(b) (Dong, Roth and Su 2022,
     definition 2.6; Nasr et al. 2023, §4.2); for both rates stand their Clopper-Pearson upper
-    bounds. The threshold is chosen on a quarter of the runs and judged on the others, so that it
-    does not depend on what it is judged by.
+    bounds. The test, a threshold and a side of it, is chosen on a quarter of the runs and judged on
+    the others, so that it does not depend on what it is judged by.
     """
     return _judged(scores, _mu, confidence)
 
@@ -163,7 +163,8 @@ def dependence_p_value(series: Array) -> float:
         raise ValueError(f"series of shape {series.shape}: at least (3, 2) needed")
     if np.any(np.ptp(series, axis=0) == 0):
         return 0.0
-    correlations = np.corrcoef(series, rowvar=False)[np.triu_indices(k, 1)]
+    matrix = np.asarray(np.corrcoef(series, rowvar=False))
+    correlations = matrix[np.triu_indices(k, 1)]
     strongest = float(np.abs(correlations).max())
     if strongest >= 1:
         return 0.0
@@ -171,10 +172,8 @@ def dependence_p_value(series: Array) -> float:
     return float(min(1.0, len(correlations) * 2 * student_t.sf(statistic, n - 2)))
 
 
-def _judged(
-    scores: Scores, bound: Callable[[Array, Array], Array], confidence: float
-) -> float:
-    """Chooses the threshold with the largest bound on some runs, and returns its bound on others.
+def _judged(scores: Scores, bound: Callable[[Array, Array], Array], confidence: float) -> float:
+    """Chooses the test with the largest bound on some runs, and returns its bound on the others.
 
     Both error rates are below their bounds at once with probability ``confidence``.
     """
@@ -182,21 +181,32 @@ def _judged(
         raise ValueError(f"confidence {confidence}: must lie in (0, 1)")
     tail = (1 - confidence) / 2
 
-    def bounds(without: Array, with_canary: Array, thresholds: Array) -> Array:
-        above = len(without) - np.searchsorted(np.sort(without), thresholds, "right")
-        below = np.searchsorted(np.sort(with_canary), thresholds, "right")
-        return bound(
-            _rate_bound(above, len(without), tail),
-            _rate_bound(below, len(with_canary), tail),
-        )
-
     cut, other_cut = len(scores.without) // _CHOOSING, len(scores.with_canary) // _CHOOSING
-    choosing = scores.without[:cut], scores.with_canary[:other_cut]
-    thresholds = _between(np.concatenate(choosing))
+    thresholds = _between(np.concatenate([scores.without[:cut], scores.with_canary[:other_cut]]))
     if not len(thresholds):
         return 0.0
-    best = thresholds[[np.argmax(bounds(*choosing, thresholds))]]
-    return max(0.0, float(bounds(scores.without[cut:], scores.with_canary[other_cut:], best)[0]))
+
+    def bounds(without: Array, with_canary: Array, at: Array) -> Array:
+        return bound(
+            _rate_bound(_count_above(without, at), len(without), tail),
+            _rate_bound(len(with_canary) - _count_above(with_canary, at), len(with_canary), tail),
+        )
+
+    # What lies below a threshold may give the canary away as well as what lies above.
+    best = 0.0, 0.0
+    for sign in (1.0, -1.0):
+        without, with_canary, at = (
+            sign * scores.without,
+            sign * scores.with_canary,
+            sign * thresholds,
+        )
+        chosen = bounds(without[:cut], with_canary[:other_cut], at)
+        at = at[[np.argmax(chosen)]]
+        best = max(
+            best,
+            (float(chosen.max()), float(bounds(without[cut:], with_canary[other_cut:], at)[0])),
+        )
+    return best[1]
 
 
 def _between(values: Array) -> Array:
@@ -204,6 +214,10 @@ def _between(values: Array) -> Array:
     ordered = np.nan_to_num(np.unique(values))  # infinities become the largest numbers
     middles: Array = ordered[:-1] / 2 + ordered[1:] / 2
     return middles
+
+
+def _count_above(values: Array, thresholds: Array) -> NDArray[np.intp]:
+    return np.asarray(len(values) - np.searchsorted(np.sort(values), thresholds, "right"), np.intp)
 
 
 def _rate_bound(count: NDArray[np.intp], n: int, tail: float) -> Array:

@@ -22,6 +22,7 @@ from rich.table import Table
 from deployments.cli_hospital import hospital_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
+from fl.spec import DEFAULT_PURPOSE
 
 USAGE_ERROR: Final = 2
 
@@ -93,6 +94,9 @@ def train(
     model: Annotated[str, typer.Option(help="Name of a registered model.")],
     rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
+    purpose: Annotated[
+        str, typer.Option(help="What the model is for, such as breast-cancer-diagnosis.")
+    ] = DEFAULT_PURPOSE,
 ) -> None:
     """Start a training on the running stack and follow it to its end."""
     from deployments.demo import follow
@@ -105,7 +109,7 @@ def train(
     if epsilon is not None:
         instead = {"epsilon": epsilon, "noise_multiplier": None}
         privacy = PrivacyRequest.model_validate({**privacy.model_dump(), **instead})
-    request = TrainingRequest(model=model, rounds=rounds, privacy=privacy)
+    request = TrainingRequest(model=model, purpose=purpose, rounds=rounds, privacy=privacy)
     with OperatorClient.connect(StackSettings()) as operator:
         started = operator.start_training(request)
         follow(operator, started["training_id"], console=_out)

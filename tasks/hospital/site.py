@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.site_approvals import SiteApprovals
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
 from fl.spec import LEAST_COHORT
@@ -41,7 +42,8 @@ class SiteSettings(BaseSettings):
         api_url: the coordinator's one address.
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
-        least_cohort: fewest hospitals, this one included, with which it takes part.
+        least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
+            want more.
     """
 
     model_config = SettingsConfigDict(
@@ -77,6 +79,7 @@ class Site:
         split_key: the secret that fixes which rows are held out of training.
         credential: its credential at the coordinator.
         store: its own durable record.
+        approvals: what its people have decided on trainings.
     """
 
     settings: SiteSettings
@@ -84,6 +87,7 @@ class Site:
     split_key: bytes
     credential: Credential
     store: SiteStore
+    approvals: SiteApprovals
 
 
 class SiteIncomplete(Exception):
@@ -98,6 +102,8 @@ def open_site(settings: SiteSettings) -> Site:
     """
     credential = read_credential(settings)  # first: a mistyped id must not make keys
     keys = _keys_directory(settings)
+    database = settings.hospital_home / "site.db"
+    store = SiteStore(database)
     return Site(
         settings=settings,
         identity=Identity(
@@ -106,7 +112,8 @@ def open_site(settings: SiteSettings) -> Site:
         ),
         split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
         credential=credential,
-        store=SiteStore(settings.hospital_home / "site.db"),
+        store=store,
+        approvals=SiteApprovals(database, store),
     )
 
 

@@ -40,6 +40,16 @@ PLAN: Final = PrivacyPlan(
     delta=1e-5,
 )
 
+UNATTENDED: Final = """\
+expires: 9999-12-31
+epsilon_per_training: 20
+epsilon_total: 100
+delta: 1e-5
+models: any
+purposes: any
+approval: automatic
+"""
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> SiteSettings:
@@ -63,6 +73,7 @@ def site(settings: SiteSettings) -> Site:
         for radius, texture in generator.uniform(0, 30, (80, 2))
     ]
     settings.data_path.write_text("\n".join(["radius,texture,malignant", *rows]))
+    write_secret(settings.hospital_home / "policy.yaml", UNATTENDED.encode())
     return open_site(settings)
 
 

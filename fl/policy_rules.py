@@ -22,6 +22,7 @@ spent together is the ledger's affair.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from fl.errors import PolicyViolated
 from fl.invitation import RoundInvitation
@@ -30,6 +31,9 @@ from fl.secure_round import quorum_of
 from privacy.accounting import PldAccountant
 from privacy.mechanisms import evaluation_mechanism_of, mechanism_of
 from privacy.plan import PrivacyPlan
+
+# What rounding may add to a plan that was made to cost exactly the limit.
+_ROUNDING: Final = 1e-6
 
 
 def check_bounds(
@@ -62,7 +66,7 @@ def check_bounds(
     _check_lists(policy, invitation, code_hash)
     _check_noise(policy, invitation)
     price = plan_epsilon(invitation.plan, delta=policy.delta)
-    if price > policy.epsilon_per_training:
+    if price > policy.epsilon_per_training * (1 + _ROUNDING):
         raise PolicyViolated(
             "policy-epsilon",
             f"the plan costs epsilon {price:.3f} at this hospital's delta {policy.delta:g}; it "

@@ -2,7 +2,8 @@
 
 ``python -m deployments.stack.hospitals hospital-1=DATA hospital-2=DATA …`` imports everything once
 and forks a process for each hospital, so that they share the imported pages. Each has its own keys,
-store, worker and warm process, as it would on its own machine. When one ends, all end.
+store, worker and warm process, as it would on its own machine, and a policy that asks nobody, since
+one person runs them all. When one ends, all end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 import tenacity
 
 from deployments.hospital import run_hospital
+from deployments.policy_files import write_unattended_policy
 from deployments.preload import preload
 from deployments.settings import StackSettings
 from deployments.warm import die_with_parent
@@ -57,6 +59,7 @@ def _fork(settings: SiteSettings) -> int:
         return pid
     try:
         die_with_parent(parent)
+        write_unattended_policy(settings)
         _await_credential(settings)
         run_hospital(settings)
     except BaseException:

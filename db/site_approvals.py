@@ -102,14 +102,17 @@ class SiteApprovals:
             self._append(connection, training_id, "given", terms, shown, signature, at)
 
     def revoke(self, training_id: UUID, *, at: datetime) -> bool:
-        """Records that a person takes an approval back, or refuses; False when nothing is known."""
+        """Records that a person takes a training back; False when it has never asked for one.
+
+        A training that was never asked about is refused from then on all the same.
+        """
         with self._engine.begin() as connection:
             last = self._last(connection, training_id, ("asked", *_DECISIONS))
             if last is None:
-                return False
-            if last.state != "revoked":
+                self._append(connection, training_id, "revoked", "{}", {}, None, at)
+            elif last.state != "revoked":
                 self._append(connection, training_id, "revoked", last.terms, last.shown, None, at)
-        return True
+        return last is not None
 
     def asked(self, training_id: UUID) -> Approval | None:
         """Returns what was asked last for a training."""

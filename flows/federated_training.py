@@ -25,7 +25,7 @@ ATTEMPTS: Final = 2
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 900.0
 PATIENCE_S: Final = 7 * 24 * 3600.0
-"""How long a training waits in all, round after round, for the people or the hours of a hospital."""
+"""How long a training waits in all, try after try, for a hospital's people or its hours."""
 
 
 @flow(name="federated-training", persist_result=False)

@@ -40,10 +40,10 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
         monkeypatch.setenv(name, value)
 
-    def run(*arguments: str) -> Result:
+    def run(*arguments: str, answer: str = "") -> Result:
         for module in (cli, cli_hospital, cli_policy):
             monkeypatch.setattr(module, "_out", lines)
-        return CliRunner().invoke(cli.app, arguments)
+        return CliRunner().invoke(cli.app, arguments, input=answer)
 
     yield run
     os.environ.clear()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pytest
@@ -14,125 +14,27 @@ import pytest
 from fl.architectures import initial_weights
 from fl.evaluation import BINS
 from fl.invitation import RoundInvitation
-from fl.messages import (
-    decode_enrolment,
-    decode_reveal,
-    decode_upload,
-    encode_cohort,
-    encode_survivors,
-)
-from fl.secure_round import COUNTERS, identities, sum_parameters
-from fl.spec import ModelSpec
-from fl.weights import encode_weights, layout, weights_hash
+from fl.weights import encode_weights
 from privacy.noise import SecureGenerator
 from privacy.secagg import (
     CohortView,
-    Identity,
-    MemoryJournal,
-    Participant,
-    SecureSum,
-    SumResult,
 )
 from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site
-from tasks.hospital.stages import StageClock, take_part
+from tasks.hospital.stages import StageClock, take_part, work_locally
+from tasks.hospital.stop import stop
 
 Invite = Callable[..., RoundInvitation]
+Begin = Callable[..., Any]  # the fake exchange of conftest.py
 
 
-@dataclass
-class FakeExchange:
-    """The exchange and all behind it: the coordinator's secure sum and the two peers."""
-
-    invitation: RoundInvitation
-    encoded: bytes
-    peers: dict[str, Identity]
-    own_index: int
-    spoil_cohort: Callable[[CohortView], CohortView] = field(default=lambda view: view)
-    raises: dict[str, Exception] = field(default_factory=dict)
-    sent: dict[str, bytes] = field(default_factory=dict)
-    answers: dict[str, bytes] = field(default_factory=dict)
-    result: SumResult | None = None
-
-    def __post_init__(self) -> None:
-        from fl.weights import decode_weights
-
-        size = layout(decode_weights(self.encoded)).size
-        self.parameters = sum_parameters(self.invitation, parameters=size)
-        self.sum = SecureSum(self.parameters, identities(self.invitation))
-        self.others = {
-            self.invitation.index_of(name): Participant(
-                self.invitation.index_of(name),
-                self.parameters,
-                identity,
-                identities(self.invitation),
-                journal=MemoryJournal(),
-            )
-            for name, identity in self.peers.items()
-        }
-
-    def weights(self, digest: str) -> bytes:
-        assert digest == self.invitation.weights
-        return self.encoded
-
-    def wait_for(self, round_id: UUID, kind: str, *, timeout_s: float) -> bytes:
-        assert (round_id, timeout_s) == (self.invitation.round_id, self.invitation.deadline_s)
-        if kind in self.raises:
-            raise self.raises[kind]
-        return self.answers[kind]
-
-    def put(self, round_id: UUID, kind: str, body: bytes) -> None:
-        assert round_id == self.invitation.round_id
-        self.sent[kind] = body
-        number = self.invitation.number
-        if kind == "enrolment":
-            enrolments = [other.enrol(number) for other in self.others.values()]
-            self.cohort = self.sum.begin(
-                number,
-                enrolments=[*enrolments, decode_enrolment(body)],
-                model_hash=bytes.fromhex(self.invitation.weights),
-            )
-            shown = self.spoil_cohort(self.cohort[self.own_index])
-            self.answers["cohort"] = encode_cohort(shown)
-        elif kind == "upload":
-            self.sum.add(decode_upload(body, parameters=self.parameters))
-            for index, other in self.others.items():
-                upload = other.upload(
-                    number,
-                    self.cohort[index],
-                    model_hash=bytes.fromhex(self.invitation.weights),
-                    vector=np.zeros(self.parameters.dimension, np.float32),
-                    weight=1,
-                    counts=np.zeros(COUNTERS, np.int64),
-                )
-                self.sum.add(upload)
-            self.survivors = self.sum.close()
-            self.answers["survivors"] = encode_survivors(self.survivors[self.own_index])
-        elif kind == "reveal":
-            reveals = [o.reveal(number, self.survivors[i]) for i, o in self.others.items()]
-            self.result = self.sum.finish([*reveals, decode_reveal(body)])
-
-
-@pytest.fixture
-def begin(site: Site, invite: Invite, peers: dict[str, Identity]) -> Callable[..., FakeExchange]:
-    def make(*, encoded: bytes | None = None, **changes: Any) -> FakeExchange:
-        spec: ModelSpec = invite().model
-        encoded = encoded or encode_weights(initial_weights(spec, seed=1))
-        invitation = invite(weights=weights_hash(encoded), **changes)
-        return FakeExchange(invitation, encoded, peers, invitation.index_of("north"))
-
-    return make
-
-
-def taking_part(site: Site, exchange: FakeExchange) -> dict[str, float]:
+def taking_part(site: Site, exchange: Any) -> dict[str, float]:
     generator = SecureGenerator.from_os()
     return take_part(site, exchange.invitation, exchange, generator=generator)  # type: ignore[arg-type]
 
 
-def test_its_update_and_its_counts_arrive_in_the_sum_alone(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_its_update_and_its_counts_arrive_in_the_sum_alone(site: Site, begin: Begin) -> None:
     exchange = begin()
     seconds = taking_part(site, exchange)
 
@@ -152,7 +54,7 @@ def test_its_update_and_its_counts_arrive_in_the_sum_alone(
     )
 
 
-def test_an_evaluation_round_trains_nothing(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_an_evaluation_round_trains_nothing(site: Site, begin: Begin) -> None:
     exchange = begin(kind="evaluation")
     taking_part(site, exchange)
     assert exchange.result is not None
@@ -160,9 +62,7 @@ def test_an_evaluation_round_trains_nothing(site: Site, begin: Callable[..., Fak
     assert exchange.result.counts.sum() > 0
 
 
-def test_the_same_rows_are_held_out_in_every_round(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_the_same_rows_are_held_out_in_every_round(site: Site, begin: Begin) -> None:
     counts = []
     for number in (1, 2):
         exchange = begin(number=number, kind="evaluation")
@@ -172,7 +72,7 @@ def test_the_same_rows_are_held_out_in_every_round(
     assert np.array_equal(*counts)
 
 
-def refused(site: Site, exchange: FakeExchange) -> dict[str, str]:
+def refused(site: Site, exchange: Any) -> dict[str, str]:
     """Takes part; returns the refusal that was posted before it was raised."""
     with pytest.raises(Refusal) as raised:
         taking_part(site, exchange)
@@ -187,31 +87,29 @@ def refused(site: Site, exchange: FakeExchange) -> dict[str, str]:
     return posted
 
 
-def test_a_refusal_is_posted_before_anything_else_leaves(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_a_refusal_is_posted_before_anything_else_leaves(site: Site, begin: Begin) -> None:
     site.settings.data_path.write_text("radius,texture,malignant\n99,1,0\n")
     exchange = begin()
     assert refused(site, exchange) == {"code": "data-contract", "reason": "radius: out-of-range"}
     assert list(exchange.sent) == ["refusal"]
 
 
-def test_a_round_is_not_answered_twice(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_a_round_is_not_answered_twice(site: Site, begin: Begin) -> None:
     exchange = begin()
     taking_part(site, exchange)
-    again = FakeExchange(exchange.invitation, exchange.encoded, exchange.peers, exchange.own_index)
+    again = type(exchange)(
+        exchange.invitation, exchange.encoded, exchange.peers, exchange.own_index
+    )
     assert refused(site, again)["code"] == "round-reused"
     assert list(again.sent) == ["refusal"]
 
 
-def test_weights_of_another_model_are_refused(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_weights_of_another_model_are_refused(site: Site, begin: Begin) -> None:
     other = encode_weights({"w": np.zeros(3, np.float32)})
     assert refused(site, begin(encoded=other))["code"] == "model"
 
 
-def test_what_are_no_weights_are_refused(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_what_are_no_weights_are_refused(site: Site, begin: Begin) -> None:
     exchange = begin()
     exchange.encoded = b"FMED" + bytes(100)
     assert refused(site, exchange)["code"] == "model"
@@ -219,7 +117,7 @@ def test_what_are_no_weights_are_refused(site: Site, begin: Callable[..., FakeEx
 
 
 def test_a_cohort_with_a_key_of_the_coordinator_s_own_gets_no_upload(
-    site: Site, begin: Callable[..., FakeExchange]
+    site: Site, begin: Begin
 ) -> None:
     exchange = begin()
 
@@ -233,10 +131,38 @@ def test_a_cohort_with_a_key_of_the_coordinator_s_own_gets_no_upload(
     assert "upload" not in exchange.sent
 
 
+def test_a_hospital_that_is_stopped_while_it_trains_uploads_nothing(
+    site: Site, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_meanwhile(*arguments: Any, **options: Any) -> Any:
+        work = work_locally(*arguments, **options)
+        assert stop(site, now=datetime.now(UTC))
+        return work
+
+    monkeypatch.setattr("tasks.hospital.stages.work_locally", stopped_meanwhile)
+    exchange = begin()
+    assert refused(site, exchange)["code"] == "stopped"
+    assert list(exchange.sent) == ["enrolment", "refusal"]
+
+
+def test_a_training_that_is_revoked_while_it_waits_for_the_cohort_gets_no_upload(
+    site: Site, begin: Begin
+) -> None:
+    exchange = begin()
+
+    def revoked_meanwhile(view: CohortView) -> CohortView:
+        site.approvals.revoke(exchange.invitation.training_id, at=datetime.now(UTC))
+        return view
+
+    exchange.spoil_cohort = revoked_meanwhile
+    assert refused(site, exchange)["code"] == "approval-revoked"
+    assert list(exchange.sent) == ["enrolment", "refusal"]
+
+
 @pytest.mark.parametrize("kind", ["cohort", "survivors"])
 @pytest.mark.parametrize("error", [RoundClosed("west refused"), ExchangeTimeout("no message")])
 def test_what_the_exchange_says_is_no_refusal(
-    site: Site, begin: Callable[..., FakeExchange], kind: str, error: Exception
+    site: Site, begin: Begin, kind: str, error: Exception
 ) -> None:
     exchange = begin()
     exchange.raises[kind] = error
@@ -247,7 +173,7 @@ def test_what_the_exchange_says_is_no_refusal(
 
 
 def test_an_error_inside_leaves_as_its_class_name_alone(
-    site: Site, begin: Callable[..., FakeExchange], monkeypatch: pytest.MonkeyPatch
+    site: Site, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("Erika Mustermann")
@@ -265,7 +191,6 @@ def test_an_error_inside_leaves_as_its_class_name_alone(
 def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> None:
     from fl.arrays import parameters_in, record_of
     from fl.data import load_table
-    from tasks.hospital.stages import work_locally
 
     invitation = invite()
     incoming = record_of(initial_weights(invitation.model, seed=1))

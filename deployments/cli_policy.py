@@ -156,7 +156,7 @@ def _show(site: Site, approval: Approval) -> None:
     shown = approval.shown
     _print(f"training {approval.training_id}  {_standing(site, approval)}")
     if not shown:
-        return
+        return  # taken back before it asked for anything
     for name, value in _terms(approval).items():
         _print(f"  {name:<10} {value}")
 

@@ -22,6 +22,7 @@ spent together is the ledger's affair.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from fl.errors import PolicyViolated
@@ -88,6 +89,7 @@ def needs_person(policy: Policy) -> str | None:
     return None
 
 
+@lru_cache(maxsize=8)
 def plan_epsilon(plan: PrivacyPlan, *, delta: float) -> float:
     """Returns what a plan costs a row at a hospital's own delta, all its rounds and evaluations.
 

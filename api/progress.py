@@ -80,7 +80,17 @@ def training_status(session: Session, key: UUID, *, mlflow_url: str) -> Training
 def _training_fields(session: Session, training: Training, mlflow_url: str) -> dict[str, Any]:
     model = models.get_model(session, id=training.model_id)
     same = (
-        *("state", "reason", "model_id", "strategy", "plan", "epsilon", "delta", "least_cohort"),
+        *(
+            "state",
+            "reason",
+            "model_id",
+            "purpose",
+            "strategy",
+            "plan",
+            "epsilon",
+            "delta",
+            "least_cohort",
+        ),
         *("round_deadline_s", "requested_by", "created_at", "closed_at", "flow_run_id"),
         *("mlflow_run_id", "model_version"),
     )

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from fl.invitation import Digest, HospitalId, Key
-from fl.spec import ModelName, ModelSpec
+from fl.spec import ModelName, ModelSpec, Purpose
 from privacy.plan import PrivacyPlan
 
 # PostgreSQL's text holds no zero character; the others would break a line of a log or a table.
@@ -150,6 +150,7 @@ class TrainingView(_View):
     model: ModelName
     model_id: UUID
     spec_version: int
+    purpose: Purpose
     planned_rounds: int
     strategy: dict[str, Any]
     plan: PrivacyPlan

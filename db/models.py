@@ -41,6 +41,9 @@ Outcome = Literal["completed", "failed"]
 
 JsonObject = dict[str, Any]
 
+DEFAULT_PURPOSE = "research"
+"""What a training is for when nobody has said."""
+
 _Digest = Annotated[str, mapped_column(String(64))]
 _HospitalId = Annotated[str, mapped_column(String(63))]
 _Json = Annotated[JsonObject, mapped_column(JSONB(none_as_null=True))]
@@ -163,6 +166,7 @@ class Training(Base):
         one_of("state", TrainingState),
         hexadecimal("weights"),
         hexadecimal("strategy_state"),
+        CheckConstraint("purpose ~ '^[a-z0-9][a-z0-9-]{0,62}$'", name="purpose"),
         CheckConstraint("rounds >= 1", name="rounds"),
         CheckConstraint("epsilon >= 0", name="epsilon"),
         CheckConstraint("delta > 0 AND delta < 1", name="delta"),
@@ -173,6 +177,7 @@ class Training(Base):
 
     id: Mapped[_Id]
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), index=True)
+    purpose: Mapped[str] = mapped_column(server_default=DEFAULT_PURPOSE)
     rounds: Mapped[int]
     strategy: Mapped[_Json]
     plan: Mapped[_Json]

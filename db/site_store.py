@@ -211,7 +211,7 @@ class SiteStore:
             ValueError: details that are not plain JSON.
         """
         with self._engine.begin() as connection:
-            self._append(connection, event, details)
+            self.append(connection, event, details)
 
     def entries(self) -> list[LogEntry]:
         """Returns the local log, oldest first, having checked that none of it was changed.
@@ -235,6 +235,15 @@ class SiteStore:
             entries.append(LogEntry(row.seq, at, row.event, fields["details"]))
         return entries
 
+    def latest_time(self) -> datetime | None:
+        """Returns the latest time of any entry of the local log, wherever it stands in it.
+
+        Entries follow the clock, and a clock may have been set back since.
+        """
+        with self._engine.begin() as connection:
+            latest: str | None = connection.scalar(sa.select(sa.func.max(_log.c.at)))
+        return None if latest is None else datetime.fromisoformat(latest)
+
     def _pin(
         self, connection: Connection, hospital_id: str, keys: tuple[str, str], *, event: str
     ) -> None:
@@ -248,9 +257,10 @@ class SiteStore:
             )
         )
         details = {"hospital": hospital_id, "signing": signing_key, "sealing": sealing_key}
-        self._append(connection, event, details)
+        self.append(connection, event, details)
 
-    def _append(self, connection: Connection, event: str, details: Mapping[str, Any]) -> None:
+    def append(self, connection: Connection, event: str, details: Mapping[str, Any]) -> None:
+        """Appends an entry to the local log within a transaction on the store's file."""
         last = connection.execute(
             sa.select(_log.c.seq, _log.c.hash).order_by(_log.c.seq.desc()).limit(1)
         ).one_or_none()

@@ -23,6 +23,7 @@ from deployments.cli_hospital import hospital_app
 from deployments.cli_privacy import privacy_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
+from fl.spec import DEFAULT_PURPOSE
 
 USAGE_ERROR: Final = 2
 
@@ -95,6 +96,9 @@ def train(
     model: Annotated[str, typer.Option(help="Name of a registered model.")],
     rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
+    purpose: Annotated[
+        str, typer.Option(help="What the model is for, such as breast-cancer-diagnosis.")
+    ] = DEFAULT_PURPOSE,
 ) -> None:
     """Start a training on the running stack and follow it to its end."""
     from deployments.demo import follow
@@ -103,7 +107,7 @@ def train(
     from privacy.settings import PrivacySettings
 
     privacy = PrivacySettings().completed({} if epsilon is None else {"epsilon": epsilon})
-    request = TrainingRequest(model=model, rounds=rounds, privacy=privacy)
+    request = TrainingRequest(model=model, purpose=purpose, rounds=rounds, privacy=privacy)
     with OperatorClient.connect(StackSettings()) as operator:
         started = operator.start_training(request)
         follow(operator, started["training_id"], console=_out)

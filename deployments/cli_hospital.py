@@ -4,13 +4,16 @@ fedmed hospital start --hospital-id north --data-path DIR
 fedmed hospital identity --hospital-id north
 fedmed hospital peers --hospital-id north
 fedmed hospital accept --hospital-id north PEER FINGERPRINT
-fedmed hospital ledger …
+
+What its people decide on trainings is in `deployments.cli_policy`, its ledger in
+`deployments.cli_ledger`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -20,30 +23,21 @@ from rich.console import Console
 from rich.table import Table
 
 from deployments.cli_ledger import ledger_app
+from deployments.cli_policy import policy_app
+from deployments.cli_site import ApiUrl, HospitalId, open_here, place
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from tasks.hospital.exchange import ExchangeClient, ExchangeError, ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
-from tasks.hospital.site import (
-    PeerRule,
-    Site,
-    SiteIncomplete,
-    SiteSettings,
-    credential_file,
-    open_site,
-)
+from tasks.hospital.site import Site, SiteIncomplete, credential_file
 
 _RETRY_FOR_S: Final = 2.0  # a person waits
 
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 hospital_app.add_typer(ledger_app, name="ledger")
+hospital_app.add_typer(policy_app)
 
 _out = Console()
-
-HospitalId = Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")]
-ApiUrl = Annotated[
-    str | None, typer.Option(envvar="FEDMED_API_URL", help="The coordinator's address.")
-]
 
 
 @hospital_app.command("start")
@@ -75,8 +69,9 @@ def hospital_start(
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
     from deployments.operator import OperatorClient
+    from deployments.policy_files import write_first_policy
 
-    site = _place(
+    site = place(
         settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
     )
     if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
@@ -84,6 +79,8 @@ def hospital_start(
         with OperatorClient.connect(settings) as operator:
             operator.add_hospital(site)
         _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
+    if (path := write_first_policy(site, today=date.today())) is not None:
+        _print(f"wrote {path}: it asks a person for each training; read it, then change it")
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
     try:
         run_hospital(site)
@@ -94,13 +91,13 @@ def hospital_start(
 @hospital_app.command("identity")
 def hospital_identity(hospital_id: HospitalId) -> None:
     """Print the hospital's own fingerprint, to tell the other hospitals."""
-    _print(_open(hospital_id, None).identity.public.fingerprint())
+    _print(open_here(hospital_id).identity.public.fingerprint())
 
 
 @hospital_app.command("peers")
 def hospital_peers(hospital_id: HospitalId, api_url: ApiUrl = None) -> None:
     """Show the other hospitals, the fingerprints of their keys and whether they are accepted."""
-    site = _open(hospital_id, api_url)
+    site = open_here(hospital_id, api_url)
     peers = _shown_peers(site)
     table = Table()
     table.add_column("hospital", overflow="fold")  # whole, since `accept` takes it
@@ -122,7 +119,7 @@ def hospital_accept(
     api_url: ApiUrl = None,
 ) -> None:
     """Accept another hospital's keys, if they have the fingerprint that its people told you."""
-    site = _open(hospital_id, api_url)
+    site = open_here(hospital_id, api_url)
     if peer == hospital_id:
         raise OperatorError(f"{peer} is this hospital itself; it needs no acceptance")
     shown = {entry.hospital_id: entry for entry in _shown_peers(site)}
@@ -141,25 +138,6 @@ def hospital_accept(
         peer, signing_key=found.keys.signing_key, sealing_key=found.keys.sealing_key
     )
     _print(f"accepted {peer}")
-
-
-def _place(
-    settings: StackSettings,
-    hospital_id: str,
-    data_path: Path,
-    api_url: str | None,
-    peers: PeerRule | None = None,
-) -> SiteSettings:
-    site = settings.site(hospital_id, data_path, peers=peers)
-    return site if api_url is None else site.model_copy(update={"api_url": api_url})
-
-
-def _open(hospital_id: str, api_url: str | None) -> Site:
-    """Opens the site of a command that reads no table."""
-    try:
-        return open_site(_place(StackSettings(), hospital_id, Path(os.devnull), api_url))
-    except SiteIncomplete as error:
-        raise OperatorError(str(error)) from None
 
 
 def _shown_peers(site: Site) -> list[Peer]:

@@ -28,10 +28,11 @@ from db.ledger_entry import LedgerEntry
 from db.ledger_witness import read_entries
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
+from fl.errors import PolicyError
 from privacy.errors import PrivacyError
 from tasks.hospital.ledger import NoSuchTraining, check_arithmetic
 from tasks.hospital.ledger_summary import LedgerSummary, summarise
-from tasks.hospital.limits import limits_of
+from tasks.hospital.policy import read_policy
 from tasks.hospital.site import SiteIncomplete, SiteSettings, open_ledger, read_credential
 
 ledger_app = typer.Typer(
@@ -50,7 +51,8 @@ def ledger_show(hospital_id: HospitalId, as_json: AsJson = False) -> None:
     """Show epsilon spent, reserved and left, by training and in total."""
     settings = _site(hospital_id)
     with _one_line(hospital_id):
-        summary = summarise(open_ledger(settings).accounts(), limits_of(settings))
+        limits = read_policy(settings).limits
+        summary = summarise(open_ledger(settings).accounts(), limits)
     if as_json:
         _print(json.dumps(summary.as_json()))
     else:
@@ -165,6 +167,8 @@ def _one_line(hospital_id: str) -> Iterator[None]:
 
     try:
         yield
+    except PolicyError as error:
+        raise OperatorError(f"the hospital's policy.yaml: {error}") from None
     except NoSuchTraining as error:
         refuse(error, "show")
     except LedgerRolledBack as error:

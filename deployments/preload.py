@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import Final
 
 from deployments.worker import ALLOWED_FLOWS, warm_client
+from fl.code_hash import training_code_hash
 
 _MODULES: Final = (
     "opacus",
     "torch",
-    "privacy.accounting",
+    "privacy.pricing",
     "prefect.engine",
     "prefect.flow_engine",
     "prefect.task_engine",
@@ -28,6 +29,7 @@ def preload() -> None:
     for module in _MODULES:
         import_module(module)
     warm_client()
+    training_code_hash()  # of what has just been loaded, for all children
     _warm_up()
     # A child writes to the worker's own log.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

@@ -7,7 +7,9 @@
     ├── ContractViolation     a hospital's table does not fit the data contract
     ├── StrategyError         a strategy that cannot run on sums alone, or is unknown
     ├── ModelError            weights that do not fit their architecture, or a model that cannot run
-    └── RoundError            a round that cannot go on
+    ├── RoundError            a round that cannot go on
+    ├── PolicyError           a hospital's policy that cannot be read
+    └── PolicyViolated        an invitation that a hospital's policy does not allow
 
 Messages name columns, rules and counts; no message ever holds a value taken from a row.
 """
@@ -69,3 +71,21 @@ class ModelError(FederationError, ValueError):
 
 class RoundError(FederationError, RuntimeError):
     """A round that cannot go on: the message says what was missing or wrong."""
+
+
+class PolicyError(FederationError, ValueError):
+    """A hospital's policy that cannot be read: one line that names the field."""
+
+
+class PolicyViolated(FederationError):
+    """An invitation that a hospital's policy does not allow.
+
+    Attributes:
+        rule: the rule's short name, such as ``policy-hours``.
+        reason: a sentence with the value and what to do.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(f"{rule}: {reason}")
+        self.rule = rule
+        self.reason = reason

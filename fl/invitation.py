@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from fl.spec import LEAST_COHORT, ModelSpec
+from fl.spec import DEFAULT_PURPOSE, LEAST_COHORT, ModelSpec, Purpose
 from privacy.plan import PrivacyPlan
 
 HospitalId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -38,6 +38,7 @@ class RoundInvitation(BaseModel):
         training_id: the training the round belongs to; the session of the secure sum.
         number: number of the round in its training, from 1; never used twice.
         kind: ``training`` evaluates the incoming weights and trains; ``evaluation`` only evaluates.
+        purpose: what the model is for, as the person who started the training has put it.
         model: the model's specification.
         weights: SHA-256 of the incoming weights, under which the exchange serves them.
         plan: the privacy plan.
@@ -52,6 +53,7 @@ class RoundInvitation(BaseModel):
     training_id: UUID
     number: Annotated[int, Field(ge=1, le=1_000_000)]
     kind: Literal["training", "evaluation"]
+    purpose: Purpose = DEFAULT_PURPOSE
     model: ModelSpec
     weights: Digest
     plan: PrivacyPlan

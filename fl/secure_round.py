@@ -40,7 +40,7 @@ def sum_parameters(invitation: RoundInvitation, *, parameters: int) -> SumParame
     return SumParameters(
         session=invitation.training_id.bytes,
         roster=tuple(entry.index for entry in invitation.roster),
-        quorum=max(3, 2 * hospitals // 3 + 1),
+        quorum=quorum_of(hospitals),
         colluding=hospitals // 3,
         dimension=parameters if invitation.kind == "training" else 0,
         counters=COUNTERS,
@@ -48,6 +48,11 @@ def sum_parameters(invitation: RoundInvitation, *, parameters: int) -> SumParame
         clip=UPDATE_RANGE,
         max_weight=PUBLIC_WEIGHT,
     )
+
+
+def quorum_of(hospitals: int) -> int:
+    """Returns the fewest hospitals whose sum is opened, of those that were invited."""
+    return max(3, 2 * hospitals // 3 + 1)
 
 
 def identities(invitation: RoundInvitation) -> dict[int, PublicIdentity]:

@@ -15,8 +15,10 @@ from fl.contract import DataContract
 from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds
 
 LEAST_COHORT = 3  # a sum of two shows each of them the other
+DEFAULT_PURPOSE = "research"
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Positive = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
@@ -121,6 +123,7 @@ class TrainingRequest(_Frozen):
 
     Attributes:
         model: name of a registered model.
+        purpose: what the model is for, in one word; hospitals hold it to their policy.
         rounds: rounds to train.
         strategy: how the coordinator turns the mean update into new weights.
         privacy: the epsilon to stay under, or the noise, and the public sampling constants.
@@ -131,6 +134,7 @@ class TrainingRequest(_Frozen):
     """
 
     model: ModelName
+    purpose: Purpose = DEFAULT_PURPOSE
     rounds: Rounds = 10
     strategy: StrategySpec = FedAvg()
     privacy: PrivacyRequest = PrivacyRequest()

@@ -133,6 +133,7 @@ def _opened(
         training_id=training.id,
         number=opened.number,
         kind=opened.kind,
+        purpose=training.purpose,
         model=spec,
         weights=incoming,
         plan=PrivacyPlan.model_validate(training.plan),

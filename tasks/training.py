@@ -73,13 +73,18 @@ def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID
             least_cohort=request.least_cohort,
             round_deadline_s=request.round_deadline_s,
             requested_by="prefect",
+            purpose=request.purpose,
         )
         audit.append_event(
             session,
             actor="prefect",
             action="training.requested",
             subject=f"training:{training.id}",
-            details={"model": model.name, "rounds": request.rounds},
+            details={
+                "model": model.name,
+                "purpose": request.purpose,
+                "rounds": request.rounds,
+            },
             now=coordinator.now(),
         )
         return training.id

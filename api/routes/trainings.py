@@ -58,6 +58,7 @@ def start_training(
             least_cohort=body.least_cohort,
             round_deadline_s=body.round_deadline_s,
             requested_by=caller.subject,
+            purpose=body.purpose,
         )
         (first,) = rounds.list_rounds(session, training.id)
         if body.pace == "at-once":
@@ -72,6 +73,7 @@ def start_training(
             details={
                 "model": model.name,
                 "spec_version": model.version,
+                "purpose": body.purpose,
                 "rounds": body.rounds,
                 "pace": body.pace,
                 "plan": plan.model_dump(mode="json"),

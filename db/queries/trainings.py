@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import Conflict, NotFound
 from db.locks import TRAINING, try_hold
-from db.models import JsonObject, Model, Outcome, Round, Training, utc_now
+from db.models import DEFAULT_PURPOSE, JsonObject, Model, Outcome, Round, Training, utc_now
 from db.queries.rounds import close_round
 from db.queries.rows import locked_training
 
@@ -28,6 +28,7 @@ def add_training(
     least_cohort: int,
     round_deadline_s: float,
     requested_by: str,
+    purpose: str = DEFAULT_PURPOSE,
 ) -> Training:
     """Writes a pending training and its first round, pending too, so that it can be asked after.
 
@@ -42,6 +43,7 @@ def add_training(
         least_cohort: fewest hospitals with which a round may run.
         round_deadline_s: seconds after which a silent hospital ends a round.
         requested_by: who asked for it.
+        purpose: what the model is for, in one word.
 
     Raises:
         NotFound: no such model.
@@ -58,6 +60,7 @@ def add_training(
         least_cohort=least_cohort,
         round_deadline_s=round_deadline_s,
         requested_by=requested_by,
+        purpose=purpose,
     )
     session.add(training)
     session.flush()

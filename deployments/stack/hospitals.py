@@ -2,7 +2,8 @@
 
 ``python -m deployments.stack.hospitals hospital-1=DATA hospital-2=DATA …`` imports everything once
 and forks a process for each hospital, so that they share the imported pages. Each has its own keys,
-store, worker and warm process, as it would on its own machine. When one ends, all end.
+store, worker and warm process, as it would on its own machine, and a policy that asks nobody, since
+one person runs them all. When one ends, all end.
 """
 
 from __future__ import annotations
@@ -19,15 +20,13 @@ from typing import Final
 import tenacity
 
 from deployments.hospital import run_hospital
+from deployments.policy_files import write_unattended_policy
 from deployments.preload import preload
 from deployments.settings import StackSettings
 from deployments.warm import die_with_parent
 from tasks.hospital.site import SiteIncomplete, SiteSettings, read_credential
 
 _CREDENTIAL_DEADLINE_S: Final = 180.0
-
-# One person tries things out on made-up patients, run after run on one state directory.
-_DEMO_BUDGET: Final = {"most_epsilon": 1000.0, "most_total_epsilon": 1000.0}
 
 
 def main(pairs: list[str]) -> int:
@@ -38,7 +37,7 @@ def main(pairs: list[str]) -> int:
     gc.collect()
     gc.freeze()
     children = [
-        _fork(with_demo_budget(stack.site(hospital_id, Path(path))))
+        _fork(stack.site(hospital_id, Path(path)))
         for hospital_id, path in (pair.split("=", 1) for pair in pairs)
     ]
 
@@ -53,14 +52,6 @@ def main(pairs: list[str]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def with_demo_budget(settings: SiteSettings) -> SiteSettings:
-    """Gives a hospital a budget that no demo uses up, where the environment sets none."""
-    unset = {
-        name: value for name, value in _DEMO_BUDGET.items() if name not in settings.model_fields_set
-    }
-    return settings.model_copy(update=unset)
-
-
 def _fork(settings: SiteSettings) -> int:
     parent = os.getpid()
     pid = os.fork()
@@ -68,6 +59,7 @@ def _fork(settings: SiteSettings) -> int:
         return pid
     try:
         die_with_parent(parent)
+        write_unattended_policy(settings)
         _await_credential(settings)
         run_hospital(settings)
     except BaseException:

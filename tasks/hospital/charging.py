@@ -1,6 +1,6 @@
 """What a round does to the hospital's ledger: reserve, charge, release.
 
-budget = RoundBudget.of(site, invitation, table)
+budget = RoundBudget.of(site, invitation, table, policy)
 budget.reserve()      # accepted: before anything leaves, and before work is done in vain
 budget.charge()       # on disk before the upload leaves
 budget.close()        # the closing evaluation was answered
@@ -19,10 +19,10 @@ import numpy as np
 from db.errors import LedgerBroken, LedgerRolledBack
 from fl.data import Table
 from fl.invitation import RoundInvitation
+from fl.policy import Policy
 from privacy.errors import BudgetExceeded, ChargeConflict, UnknownMechanism
 from privacy.ledger import Charge, Limits, Part, Release, Reservation
 from privacy.mechanisms import Mechanism, evaluation_mechanism_of, mechanism_of
-from tasks.hospital.limits import cohort_of, limits_of
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site
 
@@ -54,12 +54,9 @@ class RoundBudget:
     fingerprint: str
 
     @classmethod
-    def of(cls, site: Site, invitation: RoundInvitation, table: Table) -> Self:
-        """Returns the budget of a round on a table, under the hospital's limits of now."""
-        settings = site.settings
-        return cls(
-            site, invitation, limits_of(settings), cohort_of(settings), fingerprint_of(table)
-        )
+    def of(cls, site: Site, invitation: RoundInvitation, table: Table, policy: Policy) -> Self:
+        """Returns the budget of a round on a table, under the policy in force."""
+        return cls(site, invitation, policy.limits, policy.cohort, fingerprint_of(table))
 
     def reserve(self) -> None:
         """Sets the training's whole plan aside, the first time; makes sure this round has room.

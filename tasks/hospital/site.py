@@ -16,22 +16,20 @@ from typing import Annotated, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
 from fl.spec import LEAST_COHORT
-from privacy.plan import Delta
 from privacy.secagg.keys import Identity
 from tasks.hospital.exchange import Credential
 from tasks.hospital.ledger import HospitalLedger
 
 _SPLIT_KEY_BYTES: Final = 32
 
-CohortName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-MostEpsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PeerRule = Literal["accepted", "first-use"]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().resolve())]
 
@@ -46,11 +44,8 @@ class SiteSettings(BaseSettings):
         api_url: the coordinator's one address.
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
-        least_cohort: fewest hospitals, this one included, with which it takes part.
-        patient_cohort: name of the patients in the table; another name is another budget.
-        most_epsilon: most epsilon for one training.
-        most_total_epsilon: most epsilon for all trainings on one patient cohort, over all time.
-        ledger_delta: the delta of both.
+        least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
+            want more.
         ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
             disk it shows that the whole site was restored from a backup.
     """
@@ -65,10 +60,6 @@ class SiteSettings(BaseSettings):
     api_url: str
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
-    patient_cohort: CohortName = "all"
-    most_epsilon: MostEpsilon = 10.0
-    most_total_epsilon: MostEpsilon = 20.0
-    ledger_delta: Delta = 1e-5
     ledger_witness: AbsolutePath | None = None
 
     def environment(self) -> dict[str, str]:
@@ -80,10 +71,6 @@ class SiteSettings(BaseSettings):
             "FEDMED_API_URL": self.api_url,
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
-            "FEDMED_PATIENT_COHORT": self.patient_cohort,
-            "FEDMED_MOST_EPSILON": str(self.most_epsilon),
-            "FEDMED_MOST_TOTAL_EPSILON": str(self.most_total_epsilon),
-            "FEDMED_LEDGER_DELTA": str(self.ledger_delta),
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
         }
 
@@ -99,6 +86,7 @@ class Site:
         credential: its credential at the coordinator.
         store: its own durable record.
         ledger: its record of privacy loss.
+        approvals: what its people have decided on trainings.
     """
 
     settings: SiteSettings
@@ -107,6 +95,7 @@ class Site:
     credential: Credential
     store: SiteStore
     ledger: HospitalLedger
+    approvals: SiteApprovals
 
 
 class SiteIncomplete(Exception):
@@ -121,6 +110,8 @@ def open_site(settings: SiteSettings) -> Site:
     """
     credential = read_credential(settings)  # first: a mistyped id must not make keys
     keys = _keys_directory(settings)
+    database = settings.hospital_home / "site.db"
+    store = SiteStore(database)
     return Site(
         settings=settings,
         identity=Identity(
@@ -129,7 +120,8 @@ def open_site(settings: SiteSettings) -> Site:
         ),
         split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
         credential=credential,
-        store=SiteStore(settings.hospital_home / "site.db"),
+        store=store,
+        approvals=SiteApprovals(database, store),
         ledger=open_ledger(settings),
     )
 

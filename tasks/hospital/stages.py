@@ -1,6 +1,7 @@
 """A hospital's part of a round: check, enrol, evaluate and train, upload, reveal.
 
-1. check the invitation and the data (`tasks.hospital.guard`); reserve the training's plan;
+1. check the invitation, the policy and the data (`tasks.hospital.guard`, `.policy`), and reserve
+   the training's plan in the ledger;
 2. enrol: fresh signed keys and sealed shares, before training, so that the cohort forms meanwhile;
 3. evaluate the incoming weights on the held-out rows, then train on the others;
 4. upload the masked update once the cohort is known and the ledger has charged the round;
@@ -42,6 +43,7 @@ from tasks.hospital.charging import RoundBudget
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.guard import check_data, check_invitation
 from tasks.hospital.journal import SiteJournal
+from tasks.hospital.policy import check_policy, check_still_allowed
 from tasks.hospital.refusal import Refusal, contained
 from tasks.hospital.site import Site
 
@@ -109,9 +111,11 @@ def _take_part(
     generator: SecureGenerator,
 ) -> dict[str, float]:
     clock = StageClock()
-    check_invitation(site, invitation, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    check_invitation(site, invitation, now=now)
+    policy = check_policy(site, invitation, now=now)
     table = check_data(site, invitation)
-    budget = RoundBudget.of(site, invitation, table)
+    budget = RoundBudget.of(site, invitation, table, policy)
     budget.reserve()
     incoming = record_of(decode_weights(exchange.weights(invitation.weights)))
     clock.mark("check")
@@ -122,7 +126,7 @@ def _take_part(
         site.identity,
         identities(invitation),
         journal=SiteJournal(site.store.journal(invitation.training_id)),
-        least_cohort=site.settings.least_cohort,
+        least_cohort=policy.least_cohort,
         workers=len(os.sched_getaffinity(0)),
     )
     round_id = invitation.round_id
@@ -146,6 +150,7 @@ def _take_part(
     del work
     body = encode_upload(upload)
     del upload
+    check_still_allowed(site, invitation)  # the last moment: from here on it cannot be taken back
     budget.charge()
     exchange.put(round_id, "upload", body)
     del body

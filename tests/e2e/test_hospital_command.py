@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from deployments.policy_files import write_unattended_policy
 from tasks.hospital.site import open_site
 
 pytestmark = pytest.mark.e2e
@@ -23,6 +24,7 @@ def newcomer(stack: Any, eventually: Callable[..., Any]) -> Iterator[subprocess.
     """The command, once its hospital has published its keys."""
     data = stack.settings.home / "newcomer"
     shutil.copytree(stack.folders["hospital-1"], data)
+    write_unattended_policy(stack.settings.site(NEWCOMER, data))
     command = (sys.executable, "-m", "deployments.cli", "hospital", "start")
     options = ("--hospital-id", NEWCOMER, "--data-path", str(data))
     with subprocess.Popen([*command, *options], env=dict(stack.environment)) as process:

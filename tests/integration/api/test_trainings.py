@@ -29,7 +29,7 @@ async def ready(api: Any) -> Any:
 
 
 async def test_starts_a_training(ready: Any) -> None:
-    answer = await ready.start_training(rounds=3, privacy={"epsilon": 4.0})
+    answer = await ready.start_training(rounds=3, privacy={"epsilon": 4.0}, purpose="care")
     assert answer.status_code == 202, answer.text
     started = answer.json()
     assert started["plan"]["rounds"] == 3
@@ -53,6 +53,7 @@ async def test_starts_a_training(ready: Any) -> None:
 
     (event,) = await ready.get("/audit/events?action=training.requested", "audit:read")
     assert event["details"]["epsilon"] == started["epsilon"]
+    assert event["details"]["purpose"] == status["purpose"] == "care"
     (listed,) = await ready.get("/training", "training:read")
     assert listed["training_id"] == started["training_id"]
 
@@ -152,6 +153,7 @@ ABSURD = [
     ({"strategy": {"kind": "fedprox", "proximal_mu": -1}}, "strategy.fedprox.proximal_mu"),
     ({"model": "../etc"}, "model"),
     ({"model": None}, "model"),
+    ({"purpose": "any thing"}, "purpose"),
     ({"flow": "rm -rf"}, "flow"),
 ]
 

@@ -41,6 +41,7 @@ def test_the_invitation_tells_all_that_a_hospital_needs_and_nothing_of_rows(
     )
     assert invitation.train_config == {"proximal-mu": 0.5}
     assert invitation.model.name == "breast-cancer"
+    assert invitation.purpose == "research"
     assert invitation.plan.rounds == 2
     assert invitation.deadline_s == 60
     assert opened.mlflow_run_id == "run-1"

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from deployments import cli, cli_hospital, cli_ledger, cli_privacy, operator
+from deployments import cli, cli_hospital, cli_ledger, cli_policy, cli_privacy, operator
 from deployments.settings import StackSettings
 from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 from fl.spec import ModelSpec, TrainingRequest
@@ -40,10 +40,10 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
         monkeypatch.setenv(name, value)
 
-    def run(*arguments: str) -> Result:
-        for module in (cli, cli_hospital, cli_ledger, cli_privacy):
+    def run(*arguments: str, answer: str = "") -> Result:
+        for module in (cli, cli_hospital, cli_ledger, cli_policy, cli_privacy):
             monkeypatch.setattr(module, "_out", lines)
-        return CliRunner().invoke(cli.app, arguments)
+        return CliRunner().invoke(cli.app, arguments, input=answer)
 
     yield run
     os.environ.clear()

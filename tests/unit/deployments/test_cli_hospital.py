@@ -13,6 +13,7 @@ from deployments import hospital
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from tasks.hospital.exchange import ExchangeRefused
+from tasks.hospital.policy import policy_file, read_policy
 from tasks.hospital.site import SiteIncomplete, SiteSettings, credential_file
 
 
@@ -53,6 +54,17 @@ def test_a_hospital_on_the_operator_s_machine_is_added_first(
     fedmed(*arguments)
     assert len(api.added) == 1
     assert len(ran) == 2
+
+
+def test_a_hospital_s_first_start_leaves_a_policy_that_asks_a_person(
+    fedmed: Any, api: Any, ran: list[SiteSettings], tmp_path: Path
+) -> None:
+    arguments = ("hospital", "start", "--hospital-id", "north", "--data-path", str(tmp_path))
+    first, second = fedmed(*arguments), fedmed(*arguments)
+    path = policy_file(ran[0])
+    assert f"wrote {path}: it asks a person for each training" in first.output
+    assert "wrote" not in second.output
+    assert read_policy(ran[0]).approval == "ask"
 
 
 def test_a_hospital_begins_again_before_libraries_start_threads(

@@ -14,8 +14,15 @@ from deployments.settings import StackSettings
 from privacy.ledger import Charge, Limits, Reservation
 from privacy.mechanisms import Gaussian, Repeated
 from tasks.hospital.ledger import HospitalLedger
-from tasks.hospital.site import SiteSettings, credential_file, open_ledger
+from tasks.hospital.policy import policy_file
+from tasks.hospital.site import SiteSettings, credential_file, open_ledger, write_secret
 
+POLICY = """\
+expires: 9999-12-31
+epsilon_per_training: 10
+epsilon_total: 20
+delta: 1e-5
+"""
 LIMITS = Limits(epsilon_per_training=10.0, epsilon_total=20.0, delta=1e-5)
 TRAINING = UUID(int=1)
 ROWS: Any = {"training": TRAINING, "cohort": "all", "fingerprint": "f", "split": "s"}
@@ -27,6 +34,7 @@ NORTH = ("--hospital-id", "north")
 def site(settings: StackSettings, tmp_path: Path) -> SiteSettings:
     place = settings.site("north", tmp_path, peers=None)
     credential_file(place).write_text('{"client_id": "north", "client_secret": "s3cret"}')
+    write_secret(policy_file(place), POLICY.encode())
     return place
 
 
@@ -91,9 +99,10 @@ def test_it_shows_every_training_and_the_total_beside_the_limits(
 
 
 def test_the_limits_are_the_hospital_s_own(
-    fedmed: Any, ledger: HospitalLedger, monkeypatch: pytest.MonkeyPatch
+    fedmed: Any, ledger: HospitalLedger, site: SiteSettings
 ) -> None:
-    monkeypatch.setenv("FEDMED_MOST_TOTAL_EPSILON", "1.5")
+    tighter = POLICY.replace("10", "1").replace("epsilon_total: 20", "epsilon_total: 1.5")
+    policy_file(site).write_text(tighter)
     shown = json.loads(done(fedmed, "show", *NORTH, "--json"))
     assert shown["limits"]["epsilon_total"] == 1.5
     assert shown["cohorts"][0]["left"] == 0

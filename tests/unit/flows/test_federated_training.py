@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ class Rounds:
     closed: list[dict[str, Any]] = field(default_factory=list)
     runs_failed: list[str] = field(default_factory=list)
     completed: int = 0
+    paused: list[float] = field(default_factory=list)
 
     def with_options(self, *, flow_run_name: str) -> Self:
         self.names.append(flow_run_name)
@@ -54,6 +56,10 @@ class Rounds:
             spec=SimpleNamespace(name="breast-cancer"),
         )
 
+    def waits_for(self, *_: object) -> str | None:
+        reason = self.outcomes[len(self.names) - 1]
+        return reason if reason is not None and "awaiting-approval" in reason else None
+
     def close_training(self, _: object, training_id: UUID, **how: Any) -> None:
         self.closed.append({"training_id": training_id, **how})
 
@@ -67,6 +73,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[State[None], Rou
             "prepare_training": rounds.progress,
             "progress": rounds.progress,
             "close_training": rounds.close_training,
+            "waits_for": rounds.waits_for,
+            "sleep": rounds.paused.append,
+            "get_run_logger": lambda: logging.getLogger("flow"),
             "request_training": lambda _, request: REQUESTED,
             "end_run": lambda run_id, *, failed: rounds.runs_failed.append(run_id),
         }.items():
@@ -111,6 +120,32 @@ def test_failures_that_are_not_in_a_row_do_not_add_up(run: Any) -> None:
     state, rounds = run("a", None, "b", None, "c", None)
     assert state.is_completed()
     assert len(rounds.names) == 6
+
+
+WAITING = "north refused: awaiting-approval: the policy asks a person for each training"
+
+
+def test_a_training_waits_for_a_hospital_s_people_longer_each_time(run: Any) -> None:
+    state, rounds = run(None, WAITING, WAITING, WAITING, None)
+    assert state.is_completed()
+    assert rounds.paused == [5.0, 10.0, 20.0]
+    assert rounds.closed == []
+
+
+def test_waiting_does_not_make_up_for_failures(run: Any) -> None:
+    state, rounds = run("west refused: crashed", WAITING, "west refused: crashed")
+    assert state.is_failed()
+    assert rounds.paused == [5.0]
+
+
+def test_a_training_that_nobody_approves_in_a_week_fails_with_what_it_waited_for(run: Any) -> None:
+    tries = len(list(flow._pauses()))
+    state, rounds = run(*[WAITING] * (tries + 1))
+    assert state.is_failed()
+    assert state.message == WAITING
+    assert len(rounds.paused) == tries
+    assert flow.PATIENCE_S <= sum(rounds.paused) < flow.PATIENCE_S + flow.LONGEST_PAUSE_S
+    assert [closed["state"] for closed in rounds.closed] == ["failed"]
 
 
 def test_a_round_that_fails_without_a_reason_still_gives_one(run: Any) -> None:

@@ -58,6 +58,16 @@ PLAN: Final = PrivacyPlan(
     delta=1e-5,
 )
 
+UNATTENDED: Final = """\
+expires: 9999-12-31
+epsilon_per_training: 20
+epsilon_total: 100
+delta: 1e-5
+models: any
+purposes: any
+approval: automatic
+"""
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> SiteSettings:
@@ -67,8 +77,6 @@ def settings(tmp_path: Path) -> SiteSettings:
         data_path=tmp_path / "table.csv",
         api_url="http://127.0.0.1:1",
         peers="first-use",
-        most_epsilon=20,
-        most_total_epsilon=100,
     )
 
 
@@ -83,6 +91,7 @@ def site(settings: SiteSettings) -> Site:
         for radius, texture in generator.uniform(0, 30, (80, 2))
     ]
     settings.data_path.write_text("\n".join(["radius,texture,malignant", *rows]))
+    write_secret(settings.hospital_home / "policy.yaml", UNATTENDED.encode())
     return open_site(settings)
 
 
@@ -199,6 +208,8 @@ class FakeExchange:
 def begin(
     site: Site, invite: Callable[..., RoundInvitation], peers: dict[str, Identity]
 ) -> Callable[..., FakeExchange]:
+    """Begins a round on an exchange of its own."""
+
     def make(*, encoded: bytes | None = None, **changes: Any) -> FakeExchange:
         spec: ModelSpec = invite().model
         encoded = encoded or encode_weights(initial_weights(spec, seed=1))

@@ -13,8 +13,10 @@ import pytest
 
 from fl.data import Table, load_table
 from fl.invitation import RoundInvitation
+from fl.policy import Policy
 from privacy.mechanisms import evaluation_mechanism_of, mechanism_of
 from tasks.hospital.charging import RoundBudget, fingerprint_of, split_name
+from tasks.hospital.policy import read_policy
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, open_ledger
 
@@ -23,16 +25,16 @@ Invite = Callable[..., RoundInvitation]
 
 @pytest.fixture
 def budget(site: Site, invite: Invite) -> Callable[..., RoundBudget]:
-    def make(at: Site = site, **changes: Any) -> RoundBudget:
+    def make(policy: Policy | None = None, at: Site = site, **changes: Any) -> RoundBudget:
         invitation = invite(**changes)
         table = load_table(site.settings.data_path, invitation.model.contract)
-        return RoundBudget.of(at, invitation, table)
+        return RoundBudget.of(at, invitation, table, policy or read_policy(at.settings))
 
     return make
 
 
-def limited(site: Site, **changes: Any) -> Site:
-    return replace(site, settings=site.settings.model_copy(update=changes))
+def limited(site: Site, **changes: Any) -> Policy:
+    return read_policy(site.settings).model_copy(update=changes)
 
 
 def kinds(site: Site) -> list[str]:
@@ -85,7 +87,7 @@ def test_the_closing_evaluation_frees_what_was_not_used(
 def test_a_hospital_that_comes_for_the_closing_evaluation_reserves_nothing(
     site: Site, budget: Callable[..., RoundBudget]
 ) -> None:
-    poor = limited(site, most_epsilon=3.0)
+    poor = limited(site, epsilon_per_training=3.0)
     closing = budget(poor, kind="evaluation")
     closing.reserve()
     closing.charge()
@@ -96,7 +98,7 @@ def test_a_hospital_that_comes_for_the_closing_evaluation_reserves_nothing(
 def test_a_repeated_round_without_room_is_refused_before_it_is_trained(
     site: Site, budget: Callable[..., RoundBudget]
 ) -> None:
-    tight = limited(site, most_epsilon=15.2)  # the plan costs 15.13
+    tight = limited(site, epsilon_per_training=15.2)  # the plan costs 15.13
     for number in range(1, 11):
         attempt = budget(tight, number=number)
         attempt.reserve()
@@ -112,7 +114,7 @@ def test_a_repeated_round_without_room_is_refused_before_it_is_trained(
 def test_a_second_training_is_refused_with_what_is_left(
     site: Site, budget: Callable[..., RoundBudget]
 ) -> None:
-    tight = limited(site, most_total_epsilon=20.0)
+    tight = limited(site, epsilon_total=20.0)
     budget(tight).reserve()
     with pytest.raises(Refusal) as refused:
         budget(tight, training_id=uuid4()).reserve()
@@ -121,7 +123,7 @@ def test_a_second_training_is_refused_with_what_is_left(
     assert " of 20 left at delta 1e-05; this training would take it to 2" in refused.value.reason
     assert kinds(site) == ["reservation"]
     # Another cohort is a person's decision, and has an account of its own.
-    women = limited(tight, patient_cohort="women")
+    women = tight.model_copy(update={"cohort": "women"})
     budget(women, training_id=uuid4()).reserve()
     assert site.ledger.accounts().cohorts == ("all", "women")
 
@@ -188,8 +190,8 @@ def test_a_ledger_that_is_not_whole_refuses_with_the_command_that_helps(
 def test_the_witness_lies_where_the_site_says(
     site: Site, budget: Callable[..., RoundBudget], tmp_path: Path
 ) -> None:
-    elsewhere = limited(site, ledger_witness=tmp_path / "other-disk")
-    budget(replace(elsewhere, ledger=open_ledger(elsewhere.settings))).reserve()
+    elsewhere = site.settings.model_copy(update={"ledger_witness": tmp_path / "other-disk"})
+    budget(at=replace(site, settings=elsewhere, ledger=open_ledger(elsewhere))).reserve()
     assert (tmp_path / "other-disk" / "north-ledger-witness.jsonl").read_text().count("\n") == 1
     # Whoever moves the setting without the file has no witness any more: nothing goes on by itself.
     for number in (1, 2):

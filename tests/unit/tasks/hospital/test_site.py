@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from privacy.ledger import Limits
-from tasks.hospital.limits import cohort_of, limits_of
 from tasks.hospital.site import (
     Site,
     SiteIncomplete,
@@ -99,36 +97,22 @@ def test_a_site_takes_only_accepted_peers_unless_told_otherwise(
     assert (told.peers, told.least_cohort) == ("first-use", 5)
 
 
-def test_a_site_sets_its_own_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_here = {
-        "FEDMED_PATIENT_COHORT": "women",
-        "FEDMED_MOST_EPSILON": "4",
-        "FEDMED_MOST_TOTAL_EPSILON": "8.5",
-        "FEDMED_LEDGER_DELTA": "1e-6",
-        "FEDMED_LEDGER_WITNESS": str(tmp_path / "disk"),
-    }
-    for name in set_here:
-        monkeypatch.delenv(name, raising=False)
+def test_a_site_says_where_its_witness_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FEDMED_LEDGER_WITNESS", raising=False)
     place = {"hospital_id": "north", "hospital_home": tmp_path, "data_path": tmp_path}
-    unset = SiteSettings(**place, api_url="http://api")
-    assert limits_of(unset) == Limits(epsilon_per_training=10, epsilon_total=20, delta=1e-5)
-    assert (cohort_of(unset), unset.ledger_witness) == ("all", None)
-    for name, value in set_here.items():
-        monkeypatch.setenv(name, value)
+    assert SiteSettings(**place, api_url="http://api").ledger_witness is None
+    monkeypatch.setenv("FEDMED_LEDGER_WITNESS", str(tmp_path / "disk"))
     told = SiteSettings(**place, api_url="http://api")
-    assert limits_of(told) == Limits(epsilon_per_training=4, epsilon_total=8.5, delta=1e-6)
-    assert cohort_of(told) == "women"
     assert told.ledger_witness == tmp_path / "disk"
-    told_child = {"FEDMED_MOST_EPSILON": "4.0", "FEDMED_LEDGER_DELTA": "1e-06"}
-    assert told.environment().items() >= (set_here | told_child).items()
+    assert told.environment()["FEDMED_LEDGER_WITNESS"] == str(tmp_path / "disk")
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         *(("peers", "all"), ("least_cohort", "2"), ("least_cohort", "many")),
-        *(("most_epsilon", "0"), ("most_epsilon", "inf"), ("most_total_epsilon", "nan")),
-        *(("ledger_delta", "0.5"), ("patient_cohort", "All patients")),
     ],
 )
 def test_a_rule_that_protects_nobody_is_refused(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,29 +17,30 @@ from fl.architectures import initial_weights
 from fl.evaluation import BINS
 from fl.invitation import RoundInvitation
 from fl.weights import encode_weights
+from privacy.ledger import Charge, Limits
+from privacy.mechanisms import Gaussian
 from privacy.noise import SecureGenerator
 from privacy.secagg import (
     CohortView,
 )
+from tasks.hospital.charging import split_name
 from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
+from tasks.hospital.policy import policy_file
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, open_ledger
-from tasks.hospital.stages import StageClock, take_part
+from tasks.hospital.stages import StageClock, take_part, work_locally
+from tasks.hospital.stop import stop
 
 Invite = Callable[..., RoundInvitation]
+Begin = Callable[..., Any]  # the fake exchange of conftest.py
 
 
-FakeExchange = Any  # of conftest.py: the exchange and all behind it
-
-
-def taking_part(site: Site, exchange: FakeExchange) -> dict[str, float]:
+def taking_part(site: Site, exchange: Any) -> dict[str, float]:
     generator = SecureGenerator.from_os()
     return take_part(site, exchange.invitation, exchange, generator=generator)
 
 
-def test_its_update_and_its_counts_arrive_in_the_sum_alone(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_its_update_and_its_counts_arrive_in_the_sum_alone(site: Site, begin: Begin) -> None:
     exchange = begin()
     seconds = taking_part(site, exchange)
 
@@ -58,7 +60,7 @@ def test_its_update_and_its_counts_arrive_in_the_sum_alone(
     )
 
 
-def test_an_evaluation_round_trains_nothing(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_an_evaluation_round_trains_nothing(site: Site, begin: Begin) -> None:
     exchange = begin(kind="evaluation")
     taking_part(site, exchange)
     assert exchange.result is not None
@@ -66,9 +68,7 @@ def test_an_evaluation_round_trains_nothing(site: Site, begin: Callable[..., Fak
     assert exchange.result.counts.sum() > 0
 
 
-def test_the_same_rows_are_held_out_in_every_round(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_the_same_rows_are_held_out_in_every_round(site: Site, begin: Begin) -> None:
     counts = []
     for number in (1, 2):
         exchange = begin(number=number, kind="evaluation")
@@ -78,7 +78,7 @@ def test_the_same_rows_are_held_out_in_every_round(
     assert np.array_equal(*counts)
 
 
-def refused(site: Site, exchange: FakeExchange) -> dict[str, str]:
+def refused(site: Site, exchange: Any) -> dict[str, str]:
     """Takes part; returns the refusal that was posted before it was raised."""
     with pytest.raises(Refusal) as raised:
         taking_part(site, exchange)
@@ -93,16 +93,14 @@ def refused(site: Site, exchange: FakeExchange) -> dict[str, str]:
     return posted
 
 
-def test_a_refusal_is_posted_before_anything_else_leaves(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_a_refusal_is_posted_before_anything_else_leaves(site: Site, begin: Begin) -> None:
     site.settings.data_path.write_text("radius,texture,malignant\n99,1,0\n")
     exchange = begin()
     assert refused(site, exchange) == {"code": "data-contract", "reason": "radius: out-of-range"}
     assert list(exchange.sent) == ["refusal"]
 
 
-def test_a_round_is_not_answered_twice(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_a_round_is_not_answered_twice(site: Site, begin: Begin) -> None:
     exchange = begin()
     taking_part(site, exchange)
     again = type(exchange)(
@@ -112,14 +110,12 @@ def test_a_round_is_not_answered_twice(site: Site, begin: Callable[..., FakeExch
     assert list(again.sent) == ["refusal"]
 
 
-def test_weights_of_another_model_are_refused(
-    site: Site, begin: Callable[..., FakeExchange]
-) -> None:
+def test_weights_of_another_model_are_refused(site: Site, begin: Begin) -> None:
     other = encode_weights({"w": np.zeros(3, np.float32)})
     assert refused(site, begin(encoded=other))["code"] == "model"
 
 
-def test_what_are_no_weights_are_refused(site: Site, begin: Callable[..., FakeExchange]) -> None:
+def test_what_are_no_weights_are_refused(site: Site, begin: Begin) -> None:
     exchange = begin()
     exchange.encoded = b"FMED" + bytes(100)
     assert refused(site, exchange)["code"] == "model"
@@ -127,7 +123,7 @@ def test_what_are_no_weights_are_refused(site: Site, begin: Callable[..., FakeEx
 
 
 def test_a_cohort_with_a_key_of_the_coordinator_s_own_gets_no_upload(
-    site: Site, begin: Callable[..., FakeExchange]
+    site: Site, begin: Begin
 ) -> None:
     exchange = begin()
 
@@ -141,10 +137,38 @@ def test_a_cohort_with_a_key_of_the_coordinator_s_own_gets_no_upload(
     assert "upload" not in exchange.sent
 
 
+def test_a_hospital_that_is_stopped_while_it_trains_uploads_nothing(
+    site: Site, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped_meanwhile(*arguments: Any, **options: Any) -> Any:
+        work = work_locally(*arguments, **options)
+        assert stop(site, now=datetime.now(UTC))
+        return work
+
+    monkeypatch.setattr("tasks.hospital.stages.work_locally", stopped_meanwhile)
+    exchange = begin()
+    assert refused(site, exchange)["code"] == "stopped"
+    assert list(exchange.sent) == ["enrolment", "refusal"]
+
+
+def test_a_training_that_is_revoked_while_it_waits_for_the_cohort_gets_no_upload(
+    site: Site, begin: Begin
+) -> None:
+    exchange = begin()
+
+    def revoked_meanwhile(view: CohortView) -> CohortView:
+        site.approvals.revoke(exchange.invitation.training_id, at=datetime.now(UTC))
+        return view
+
+    exchange.spoil_cohort = revoked_meanwhile
+    assert refused(site, exchange)["code"] == "approval-revoked"
+    assert list(exchange.sent) == ["enrolment", "refusal"]
+
+
 @pytest.mark.parametrize("kind", ["cohort", "survivors"])
 @pytest.mark.parametrize("error", [RoundClosed("west refused"), ExchangeTimeout("no message")])
 def test_what_the_exchange_says_is_no_refusal(
-    site: Site, begin: Callable[..., FakeExchange], kind: str, error: Exception
+    site: Site, begin: Begin, kind: str, error: Exception
 ) -> None:
     exchange = begin()
     exchange.raises[kind] = error
@@ -155,7 +179,7 @@ def test_what_the_exchange_says_is_no_refusal(
 
 
 def test_an_error_inside_leaves_as_its_class_name_alone(
-    site: Site, begin: Callable[..., FakeExchange], monkeypatch: pytest.MonkeyPatch
+    site: Site, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("Erika Mustermann")
@@ -171,7 +195,7 @@ def test_an_error_inside_leaves_as_its_class_name_alone(
 
 
 def test_a_round_is_charged_on_disk_before_its_upload_leaves(
-    site: Site, begin: Callable[..., FakeExchange], monkeypatch: pytest.MonkeyPatch
+    site: Site, begin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange, charged = begin(), {}
     put = exchange.put
@@ -188,25 +212,42 @@ def test_a_round_is_charged_on_disk_before_its_upload_leaves(
 
 
 def test_without_budget_it_refuses_with_the_figure_and_nothing_leaves(
-    site: Site, begin: Callable[..., FakeExchange]
+    site: Site, begin: Callable[..., Any]
 ) -> None:
-    poor = replace(site, settings=site.settings.model_copy(update={"most_epsilon": 3}))
+    policy = policy_file(site.settings)
+    policy.write_text(policy.read_text().replace("epsilon_total: 100", "epsilon_total: 20"))
+    first = UUID(int=1)
+    site.ledger.accept(
+        [
+            Charge(
+                training=first,
+                cohort="all",
+                fingerprint="f",
+                split=split_name(site.split_key),
+                number=1,
+                round_id=first,
+                part="training",
+                mechanism=Gaussian(0.5),
+            )
+        ],
+        limits=Limits(epsilon_per_training=20, epsilon_total=20, delta=1e-5),
+    )
+    before = site.ledger.entries()
     exchange = begin()
-    posted = refused(poor, exchange)
+    posted = refused(site, exchange)
     assert posted["code"] == "privacy-budget"
     assert re.fullmatch(
-        r"this training would cost epsilon 1\d\.\d\d at delta 1e-05; "
-        "the hospital allows 3 for one training",
+        r"cohort 'all' has epsilon \d+\.\d\d of 20 left at delta 1e-05; "
+        r"this training would take it to 2\d\.\d\d",
         posted["reason"],
     )
     assert list(exchange.sent) == ["refusal"]
-    assert site.ledger.entries() == ()
+    assert site.ledger.entries() == before
 
 
 def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> None:
     from fl.arrays import parameters_in, record_of
     from fl.data import load_table
-    from tasks.hospital.stages import work_locally
 
     invitation = invite()
     incoming = record_of(initial_weights(invitation.model, seed=1))

@@ -190,12 +190,15 @@ def test_a_ledger_that_is_not_whole_refuses_with_the_command_that_helps(
 def test_the_witness_lies_where_the_site_says(
     site: Site, budget: Callable[..., RoundBudget], tmp_path: Path
 ) -> None:
-    elsewhere = site.settings.model_copy(update={"ledger_witness": tmp_path / "other-disk"})
-    budget(at=replace(site, settings=elsewhere, ledger=open_ledger(elsewhere))).reserve()
+    settings = site.settings.model_copy(update={"ledger_witness": tmp_path / "other-disk"})
+
+    def elsewhere() -> Site:
+        return replace(site, settings=settings, ledger=open_ledger(settings))
+
+    budget(at=elsewhere()).reserve()
     assert (tmp_path / "other-disk" / "north-ledger-witness.jsonl").read_text().count("\n") == 1
     # Whoever moves the setting without the file has no witness any more: nothing goes on by itself.
     for number in (1, 2):
-        attempt = budget(replace(elsewhere, ledger=open_ledger(elsewhere.settings)), number=number)
-        attempt.charge()
+        budget(at=elsewhere(), number=number).charge()
     with pytest.raises(Refusal, match="ledger-rolled-back"):
         budget(number=3).reserve()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 
 from fl.factored import LinearFactors
+from privacy.noise import to_grid
 from privacy.plan import PrivacyPlan
 
 # What a processor's cache holds: noise in larger pieces takes up to four times as long a value.
@@ -43,8 +44,10 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
        Its norm would not be a number, and clipping by it would spoil every weight.
     2. Each record's gradient is scaled to an L2 norm of at most ``clip_norm``, over all parameters
        together, so that one record changes the sum by at most ``clip_norm``.
-    3. Gaussian noise of standard deviation ``noise_multiplier * clip_norm`` is added to the sum, in
-       float64 and rounded once. An empty sample gets its noise like any other.
+    3. Gaussian noise of standard deviation ``noise_multiplier * clip_norm`` is added to the sum in
+       float64, and both are rounded to a public grid (``privacy.noise``). An empty sample gets its
+       noise like any other. Under a plan whose noise is shared there is none here: the hospital
+       adds its share to the quantised update (``fl.noise_shares``).
     4. The noisy sum is divided by the public ``expected_batch_size``, never by the sample's size.
     5. What does not depend on records, such as a proximal term, is added by a step hook; then the
        wrapped optimizer takes its step.
@@ -63,6 +66,7 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         )
         self.zeroed_records = 0
         self._source = source
+        self._noise_is_shared = plan.noise_shares > 1
 
     def backward(self, loss: torch.Tensor, features: torch.Tensor) -> None:
         """Computes from a sample's loss what step 1 starts from; ``features`` is the sample."""
@@ -79,9 +83,11 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         for parameter in self.params:
             # In place, piece by piece: a large layer is held once, its noise never as a whole.
             parameter.grad = parameter.summed_grad.view_as(parameter)
+            if self._noise_is_shared:
+                continue
             for piece in parameter.grad.view(-1).split(_NOISE_ELEMENTS):
                 noise = torch.from_numpy(self._source.normal((len(piece),), std))
-                piece.copy_(noise.add_(piece))
+                piece.copy_(to_grid(noise.add_(piece), std))
 
     def _zero_non_finite(self) -> None:
         # A sum is finite only if all of its terms are, and costs less than looking at each; a sum

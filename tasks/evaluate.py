@@ -34,7 +34,8 @@ class RoundEvaluation:
 def evaluate(gathered: GatheredSum) -> RoundEvaluation:
     """Computes AUC, accuracy, sensitivity and specificity from the summed score histograms.
 
-    The counts carry noise: the figures are those of the nearest histogram. Without held-out rows of both classes there is no ROC curve and no AUC.
+    The counts carry noise: the figures are those of the nearest histogram. Without held-out rows of
+    both classes there is no ROC curve and no AUC.
     """
     histogram = ScoreHistogram.from_noised(gathered.counts)
     figures = evaluate_histogram(histogram)

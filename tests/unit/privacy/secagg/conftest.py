@@ -118,7 +118,6 @@ class Session:
         weights: Sequence[int],
         counts: Sequence[Any],
         round_number: int = 1,
-        noise: Sequence[Any] | None = None,
     ) -> SumResult:
         for index, view in self.begin(round_number).items():
             upload = self.upload(
@@ -128,7 +127,6 @@ class Session:
                 vector=vectors[index - 1],
                 weight=weights[index - 1],
                 counts=counts[index - 1],
-                noise=None if noise is None else noise[index - 1],
             )
             self.captured.append(upload)
             self.coordinator.add(upload)

@@ -1,4 +1,4 @@
-"""Noise that each party adds to its integers: the sum carries the survivors' shares, all of them."""
+"""Noise that each party adds to its integers: the sum carries the survivors' shares in full."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ from privacy.secagg.parameters import SumParameters
 LEAST_COUNT_STD: Final = 1.3
 """Below, the sum of discrete Gaussians is not as good as one; a plan with less gets this."""
 
-LARGEST_WEIGHT: Final = 12.0
+LARGEST_WEIGHT: Final = 40.0
 """Up to it, float32 rounds finely enough for ``update_sensitivity`` to hold."""
 
-_ROUNDING: Final = 1.5
+_ROUNDING: Final = 2.0
 
 
 def update_sensitivity(
@@ -45,8 +45,8 @@ def update_sensitivity(
     3. Stochastic rounding is floor(x / step + r), with r drawn before and regardless of the record.
        For every r the floors of two values differ by less than the values do, and one. So the
        vectors differ by less than theirs do, and sqrt(dimension).
-    4. float32 rounds gradient, product, weight and difference on the way. With weights up to 12 and
-       changes up to 4, that is less than half a step of 2^-17 an element.
+    4. float32 rounds gradient, product, weight and difference on the way. With weights up to 40 and
+       changes up to 4, that is less than one step of 2^-17 an element.
 
     What holds for every r holds for the mixture over r (joint convexity).
 

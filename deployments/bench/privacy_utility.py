@@ -24,9 +24,9 @@ from rich.console import Console
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.demo_data import LABEL, demo_model
 from deployments.settings import StackSettings
-from fl.architectures import build, initial_weights, load_weights, weights_of
+from fl.architectures import build, initial_weights, layout_of, load_weights, weights_of
 from fl.data import Table, features_of
-from fl.integer_noise import update_noise
+from fl.integer_noise import check_weights, update_noise
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.secure_round import PUBLIC_WEIGHT, sum_parameters
 from fl.spec import Hyperparameters, Logistic, ModelSpec, most_colluding
@@ -121,20 +121,29 @@ def accuracy_of(deal: Deal, seed: int, *, shares: int) -> float:
 
 
 def trained(deal: Deal, seed: int, *, shares: int) -> NDArray[np.float32]:
-    """Returns the weights after all rounds: each hospital's step, quantised, noised, summed."""
+    """Returns the mean of the weights of the last half of the rounds.
+
+    In a round each hospital takes its step, which is quantised, noised and summed. The mean is made
+    of what was released anyway; it evens out noise and the swing of large steps.
+    """
     spec, plan = _model(), plan_of(shares=shares)
     parameters = _sum_parameters(spec, plan)
     generators = [
         SecureGenerator.seeded(1000 * seed + number) for number in range(len(deal.hospitals))
     ]
-    weights = flatten(initial_weights(spec, seed=seed))
+    initial = initial_weights(spec, seed=seed)
+    like, weights = layout(initial), flatten(initial)
+    released: list[NDArray[np.float32]] = []
     for _ in range(ROUNDS):
+        check_weights(unflatten(weights, like))
         total = np.zeros(parameters.length, parameters.dtype)
         for table, generator in zip(deal.hospitals, generators, strict=True):
             total += _upload(spec, plan, parameters, weights, table, generator)
         mean = read_sum(total, parameters=parameters, parties=parameters.roster).mean
         weights = weights + mean
-    return weights
+        released.append(weights)
+    half: NDArray[np.float32] = np.mean(released[ROUNDS // 2 :], axis=0)
+    return half
 
 
 def accuracy(weights: NDArray[np.float32], table: Table) -> float:
@@ -164,8 +173,7 @@ def _upload(
 ) -> NDArray[np.unsignedinteger]:
     """Returns what a hospital would mask."""
     module = build(spec)
-    like = layout(weights_of(module))
-    load_weights(module, unflatten(weights, like))
+    load_weights(module, unflatten(weights, layout_of(module)))
     train_locally(
         module, table, plan=plan, hyperparameters=spec.hyperparameters, generator=generator
     )

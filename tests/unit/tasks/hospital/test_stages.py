@@ -290,9 +290,9 @@ def test_shared_noise_on_weights_that_float32_rounds_too_coarsely_is_refused(
     model, plan = invite().model, invite().plan
     shared = {"noise_shares": 2, "sampling_rate": 1.0, "steps_per_round": 1}
     weights = initial_weights(model, seed=1)
-    large = encode_weights({name: np.full_like(value, 13.0) for name, value in weights.items()})
+    large = encode_weights({name: np.full_like(value, 41.0) for name, value in weights.items()})
     exchange = begin(plan=plan.model_copy(update=shared), encoded=large)
-    assert "a weight of 13" in refused(site, exchange)["reason"]
+    assert "a weight of 41" in refused(site, exchange)["reason"]
     assert list(exchange.sent) == ["refusal"]
 
 

@@ -2,13 +2,14 @@
 # make test   lint, types, import contracts and all tests
 # make bench  the figures of the README
 # make bench-secagg  the figures of docs/secure-aggregation.md
+# make bench-privacy  the figures of docs/privacy.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest bench bench-secagg lock clean
+.PHONY: demo test lint types contracts pytest bench bench-secagg bench-privacy lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -34,6 +35,9 @@ bench: $(INSTALLED)
 bench-secagg: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.secagg
 	$(BIN)/python -m deployments.bench.large
+
+bench-privacy: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.privacy
 
 # Pins everything to what a fresh environment resolves today.
 lock:

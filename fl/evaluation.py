@@ -2,24 +2,31 @@
 
     histogram = score_histogram(scores, labels) + score_histogram(other_scores, other_labels)
     evaluate(histogram).auc
+    evaluate(ScoreHistogram.from_noised(counts)).auc
 
-A hospital releases 2 × 128 counts; the secure sum adds them, and every figure is computed from the
-sum, so that nobody sees one hospital's figures. The only approximation is that scores within one
-1/128 count as equal: the figures are exact for the quantised scores.
+A hospital releases 2 × 10 counts with noise on each; the secure sum adds them, and every figure is
+computed from the sum, so that nobody sees one hospital's figures. Scores in one bin count as equal:
+apart from the noise, the figures are exact for the quantised scores.
+
+Ten bins, because noise comes with each: with a few hundred held-out rows more of them cost more
+than they tell (``docs/noise.md`` has the figures).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fl.errors import ModelError
 
-BINS = 128
+BINS: Final = 10
 """Bins of equal width over scores from 0 to 1; the last one holds 1 itself."""
+
+EDGES: Final[NDArray[np.float64]] = np.arange(BINS + 1) / BINS
+"""Their edges: float64, shape (BINS + 1,); a bin holds its lower one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +74,30 @@ class ScoreHistogram:
         if array.shape != (2 * BINS,):
             raise ModelError(f"score counts: shape {array.shape}, expected {(2 * BINS,)}")
         return cls(array[:BINS], array[BINS:])
+
+    @classmethod
+    def from_noised(cls, counts: ArrayLike) -> ScoreHistogram:
+        """Returns the histogram nearest to noised counts that could be one.
+
+        Of each class, the total stays what it is, if above zero; then the nearest counts from zero
+        are those less a constant, and zero where that would be less (Wang and Carreira-Perpiñán
+        2013, "Projection onto the probability simplex"), in whole numbers. Counts that no noise has
+        made negative stay as they are. This looks at the noised counts alone, so it costs no
+        privacy. The AUC comes out low rather than high: noise blurs what separates the classes.
+
+        Args:
+            counts: whole numbers, shape (2 × BINS,), of any sign.
+
+        Raises:
+            ModelError: another shape, or a value that is no whole number.
+        """
+        array = np.asarray(counts)
+        if array.shape != (2 * BINS,):
+            raise ModelError(f"score counts: shape {array.shape}, expected {(2 * BINS,)}")
+        if not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
+            raise ModelError("score counts: every noised count must be a whole number")
+        whole = array.astype(np.int64)
+        return cls(_nearest(whole[:BINS]), _nearest(whole[BINS:]))
 
     @classmethod
     def empty(cls) -> ScoreHistogram:
@@ -140,7 +171,7 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
         raise ModelError(f"{outside} of {s.size} scores are not numbers from 0 to 1")
     if unknown := int(np.count_nonzero((y != 0) & (y != 1))):
         raise ModelError(f"{unknown} of {y.size} labels are neither 0 nor 1")
-    bins = np.minimum((s * BINS).astype(np.int64), BINS - 1)
+    bins = np.searchsorted(EDGES[1:-1], s, side="right")
     return ScoreHistogram(
         np.bincount(bins[y == 0], minlength=BINS), np.bincount(bins[y == 1], minlength=BINS)
     )
@@ -165,7 +196,7 @@ def evaluate(histogram: ScoreHistogram, *, threshold: float = 0.5) -> Evaluation
     negatives = [int(n) for n in histogram.negatives]
     positives = [int(p) for p in histogram.positives]
     n, p = sum(negatives), sum(positives)
-    first = math.ceil(threshold * BINS)
+    first = int(np.searchsorted(EDGES, threshold))
     cleared, found = sum(negatives[:first]), sum(positives[first:])
     below, twice_ordered = 0, 0
     for in_bin, positive in zip(negatives, positives, strict=True):
@@ -193,7 +224,7 @@ def roc_curve(histogram: ScoreHistogram) -> RocCurve:
     return RocCurve(
         fpr=_share_above(histogram.negatives, n),
         tpr=_share_above(histogram.positives, p),
-        thresholds=np.arange(BINS, -1, -1) / BINS,
+        thresholds=EDGES[::-1],
     )
 
 
@@ -204,6 +235,23 @@ def _share(part: int, whole: int) -> float | None:
 def _share_above(counts: NDArray[np.int64], total: int) -> NDArray[np.float64]:
     """Shares in the highest 0, 1, … BINS bins."""
     return np.concatenate([[0], np.cumsum(counts[::-1])]) / total
+
+
+def _nearest(noised: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the nearest whole numbers from zero with the same total, or all zeros."""
+    total = max(int(noised.sum()), 0)
+    falling = np.sort(noised)[::-1]
+    # If the k largest stay, each gives up as much; take the most that stay above zero.
+    surplus = np.cumsum(falling) - total
+    stay = int(np.count_nonzero(falling * np.arange(1, BINS + 1) > surplus))
+    if total == 0 or stay == 0:
+        return np.zeros(BINS, np.int64)
+    order = np.argsort(-noised, kind="stable")[:stay]
+    each, rest = divmod(int(surplus[stay - 1]), stay)
+    nearest = np.zeros(BINS, np.int64)
+    nearest[order] = noised[order] - each
+    nearest[order[:rest]] -= 1
+    return nearest
 
 
 def _bins(values: ArrayLike, *, name: str) -> NDArray[np.int64]:

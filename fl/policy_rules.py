@@ -155,7 +155,9 @@ def _check_noise(policy: Policy, invitation: RoundInvitation) -> None:
                 "(noise_shares 1)",
             )
         return
-    least_sum = max(policy.least_cohort, quorum_of(len(invitation.roster)))
+    invited = len(invitation.roster)
+    quorum = min(quorum_of(invited, noise_shares=shares), invited)
+    least_sum = max(policy.least_cohort, quorum)
     honest = least_sum - policy.most_colluding
     if shares > max(honest, 1):
         raise PolicyViolated(

@@ -18,6 +18,7 @@ from opacus.optimizers import DPOptimizer
 
 from fl.batches import PatientRows
 from fl.factored import Factors
+from privacy.noise import to_grid
 from privacy.plan import PrivacyPlan
 
 # What a processor's cache holds: noise in larger pieces takes up to four times as long a value.
@@ -47,8 +48,9 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
     2. Each unit's gradient is scaled to an L2 norm of at most ``clip_norm``, over all parameters
        together, so that one unit changes the sum by at most ``clip_norm``.
     3. Gaussian noise of standard deviation ``noise_multiplier * clip_norm`` is added to the sum
-       over all parts, once, in float64 and rounded once. An empty sample gets its noise like any
-       other.
+       over all parts, once, in float64, and both are rounded to a public grid (``privacy.noise``).
+       An empty sample gets its noise like any other. Under a plan whose noise is shared there is
+       none here: the hospital adds its share to the quantised update (``fl.integer_noise``).
     4. The noisy sum is divided by the public ``expected_batch_size``, never by the sample's size.
     5. What does not depend on records, such as a proximal term, is added by a step hook; then the
        wrapped optimizer takes its step.
@@ -71,6 +73,7 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
         self.zeroed_units = 0
         self._source = source
         self._unfinished: list[torch.Tensor] | None = None
+        self._noise_is_shared = plan.noise_shares > 1
 
     def accumulate(self, loss: torch.Tensor, patients: PatientRows | None) -> None:
         """Takes steps 1 and 2 on one part of a sample.
@@ -105,12 +108,14 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
             if parameter.summed_grad is None:  # an empty sample
                 parameter.summed_grad = torch.zeros_like(parameter)
             parameter.grad = parameter.summed_grad.reshape(parameter.shape).contiguous()
+        if self._noise_is_shared:
+            return
         # In place, piece by piece: a large layer is held once, its noise never as a whole.
         for pieces in _pieces(parameter.grad for parameter in self.params):
             sizes = [len(piece) for piece in pieces]
             noise = torch.from_numpy(self._source.normal((sum(sizes),), std))
             for piece, drawn in zip(pieces, torch.split(noise, sizes), strict=True):
-                piece.copy_(drawn.add_(piece))
+                piece.copy_(to_grid(drawn.add_(piece), std))
 
     def scale_grad(self) -> None:
         """Step 4."""

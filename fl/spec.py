@@ -7,15 +7,21 @@ request = TrainingRequest(model="breast-cancer", rounds=10, strategy=FedAvg())
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fl.contract import DataContract
 from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds
 
 LEAST_COHORT = 3  # a sum of two shows each of them the other
 DEFAULT_PURPOSE = "research"
+
+
+def most_colluding(hospitals: int) -> int:
+    """Returns how many of so many hospitals may work together with the coordinator: a third."""
+    return hospitals // 3
+
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -141,3 +147,17 @@ class TrainingRequest(_Frozen):
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT, le=256)] = LEAST_COHORT
     round_deadline_s: Annotated[float, Field(ge=5, le=86_400)] = 120.0
     pace: Literal["at-once", "scheduled"] = "at-once"
+
+    @model_validator(mode="after")
+    def _enough_honest_hospitals_share_the_noise(self) -> Self:
+        shares, most = (
+            self.privacy.noise_shares,
+            self.least_cohort - most_colluding(self.least_cohort),
+        )
+        if shares > 1 and shares > most:
+            raise ValueError(
+                f"noise_shares {shares}: of a least cohort of {self.least_cohort}, "
+                f"{most_colluding(self.least_cohort)} may collude with the coordinator, who would "
+                f"know their noise; take at most {most}, or a larger least_cohort"
+            )
+        return self

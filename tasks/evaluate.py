@@ -34,8 +34,9 @@ class RoundEvaluation:
 def evaluate(gathered: GatheredSum) -> RoundEvaluation:
     """Computes AUC, accuracy, sensitivity and specificity from the summed score histograms.
 
-    Without held-out rows of both classes there is no ROC curve and no AUC.
+    The counts carry noise: the figures are those of the nearest histogram. Without held-out rows of
+    both classes there is no ROC curve and no AUC.
     """
-    histogram = ScoreHistogram.from_counts(gathered.counts)
+    histogram = ScoreHistogram.from_noised(gathered.counts)
     figures = evaluate_histogram(histogram)
     return RoundEvaluation(figures, None if figures.auc is None else roc_curve(histogram))

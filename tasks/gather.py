@@ -66,7 +66,7 @@ class GatheredSum:
         mean_update: float32, shape (parameters,): mean change of the weights; empty in an
             evaluation round.
         weight: sum of the hospitals' weights.
-        counts: int64, shape (counters,): summed score histograms.
+        counts: int64, shape (counters,): summed score histograms and their noise.
         hospital_ids: the hospitals in the sum.
         losses: the hospitals that the round went on without.
         faults: revealed shares that were wrong and could be spared, in words.

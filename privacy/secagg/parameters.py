@@ -19,9 +19,12 @@ from privacy.secagg.encoding import digest, index_bytes
 
 MOST_PARTIES = 256  # base-256 digits of so many parties still sum below 2^16
 LEAST_QUORUM = 3  # a sum of two shows each of them the other
-DIGITS = 4  # of a weight or count, which are below 2^32
+DIGITS = 4  # of a weight or count
+COUNT_VALUES = 2**32  # which so many digits of 8 bits can tell apart
 SESSION_BYTES = 16
 _MOST_ELEMENTS = 1 << 30
+_MODULUS = 2**32
+_NOISE_DEVIATIONS = 10
 
 
 def least_quorum(parties: int, colluding: int = 0) -> int:
@@ -43,7 +46,7 @@ class SumParameters:
       quorum of honest parties (Bonawitz et al. 2017, section 6.2);
     - ``quorum >= 3`` and ``quorum >= colluding + 2``: every sum hides a party among at least one
       other that does not collude;
-    - a sum over all parties fits the modulus.
+    - a sum over all parties fits the modulus, noise of ten deviations included.
 
     Attributes:
         session: 16 bytes that name the session, such as a training's UUID.
@@ -55,6 +58,10 @@ class SumParameters:
         bits: bits of a quantised element, its sign included.
         clip: elements of a vector are clipped to [-clip, clip].
         max_weight: the largest weight of one party.
+        noise_std: deviation of the integers that each party adds to its quantised vector, in steps;
+            0 when there is none.
+        least_count: the least value of a count, at most 0; every party adds it to make digits of
+            noised counts, and the reader takes it out of the sum.
 
     Raises:
         ParametersRefused: a rule is broken; the message names the value.
@@ -69,6 +76,8 @@ class SumParameters:
     bits: int = 20
     clip: float = 1.0
     max_weight: int = 1
+    noise_std: float = 0.0
+    least_count: int = 0
 
     def __post_init__(self) -> None:
         if type(self.session) is not bytes or len(self.session) != SESSION_BYTES:
@@ -86,6 +95,7 @@ class SumParameters:
             ("counters", self.counters, 0, _MOST_ELEMENTS // DIGITS),
             ("bits", self.bits, 4, 24),
             ("max_weight", self.max_weight, 1, 2**32 - 1),
+            ("least_count", self.least_count, 1 - COUNT_VALUES, 0),
         ):
             if type(value) is not int or not least <= value <= most:
                 raise ParametersRefused(f"{name}: {value!r} must lie in {least} to {most}")
@@ -96,15 +106,19 @@ class SumParameters:
             )
         if not (math.isfinite(self.clip) and 1e-6 <= self.clip <= 1e9):
             raise ParametersRefused(f"clip: {self.clip!r} must lie in 1e-6 to 1e9")
+        if not 0 <= self.noise_std < _MODULUS:
+            raise ParametersRefused(f"noise_std: {self.noise_std!r} must lie in 0 to 2^32")
+        if self.reach(parties) >= _MODULUS // 2:
+            raise ParametersRefused(
+                f"noise_std: {parties} vectors of {self.bits} bits, each with noise of "
+                f"{self.noise_std:g} steps, reach {self.reach(parties)}, beyond 2^31; take "
+                "a larger clip or less noise"
+            )
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
-        """The modulus as a type: uint16 when the sum fits 16 bits, else uint32.
-
-        ``bits`` is at most 24 and the parties at most 2^8, so that 32 bits always hold the sum.
-        """
-        needed = self.bits + (len(self.roster) - 1).bit_length()
-        return np.dtype("<u2" if needed <= 16 else "<u4")
+        """The modulus as a type: uint16 when the sum fits 16 bits, else uint32."""
+        return np.dtype("<u2" if self.reach(len(self.roster)) < 2**15 else "<u4")
 
     @property
     def length(self) -> int:
@@ -121,6 +135,14 @@ class SumParameters:
         """One quantisation step of a vector that enters with ``max_weight``."""
         return self.clip / self.largest
 
+    def reach(self, parties: int) -> int:
+        """The largest element of a sum over so many parties, noise of ten deviations included.
+
+        More noise than that comes up once in 10^22 elements.
+        """
+        noise = _NOISE_DEVIATIONS * math.sqrt(parties) * self.noise_std
+        return parties * self.largest + math.ceil(noise)
+
     def check_least_cohort(self, least_cohort: int) -> None:
         """Raises ParametersRefused when so small a sum would hide nothing, or none is as large."""
         if type(least_cohort) is not int or not LEAST_QUORUM <= least_cohort <= len(self.roster):
@@ -135,7 +157,7 @@ class SumParameters:
             self.session,
             index_bytes(self.roster),
             struct.pack(
-                "<6Qd",
+                "<6Q2dq",
                 self.quorum,
                 self.colluding,
                 self.dimension,
@@ -143,5 +165,7 @@ class SumParameters:
                 self.bits,
                 self.max_weight,
                 self.clip,
+                self.noise_std,
+                self.least_count,
             ),
         )

@@ -166,6 +166,7 @@ class Participant:
         vector: NDArray[np.float32],
         weight: int,
         counts: ArrayLike,
+        noise: NDArray[np.int64] | None = None,
     ) -> Upload:
         """Returns this party's masked vector.
 
@@ -177,12 +178,14 @@ class Participant:
             model_hash: SHA-256 of the weights this party started from, 32 bytes.
             vector: float32 (dimension,), finite; beyond the clip it is clipped.
             weight: 0 to max_weight.
-            counts: integers (counters,), each from 0 to 2^32 - 1.
+            counts: integers (counters,), 2^32 values from the agreed ``least_count`` on.
+            noise: int64 (dimension,), added to the quantised vector; only and always if the
+                parameters have a ``noise_std``.
 
         Raises:
             RoundReused: this party has uploaded in the round before, in this process or another.
             CohortRefused, SignatureRefused: see ``views.check_cohort``.
-            InputRefused: vector, weight, counts or model_hash cannot be used.
+            InputRefused: vector, weight, counts, noise or model_hash cannot be used.
             ProtocolError: this party has not enrolled, or a key cannot be used.
         """
         private_key = self._rounds.enrolled(round_number).private_key
@@ -205,6 +208,7 @@ class Participant:
             counts=counts,
             parameters=self._parameters,
             rounding_key=self._randomness(KEY_BYTES),
+            noise=noise,
         )
         seed = self._randomness(KEY_BYTES)
         add, subtract = pair_mask_keys(private_key, view.public_keys, context, index=self._index)

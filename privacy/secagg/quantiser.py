@@ -7,7 +7,8 @@
 An element x enters as round(x * weight / (max_weight * step)). Rounding is stochastic: up or down
 with the probability that makes its mean exact, by random bits of a keystream, so that errors of
 many parties and rounds do not add up (Connolly, Higham and Mary, SIAM J. Sci. Comput. 43 (1),
-2021). The weight and the counts follow as four base-256 digits each.
+2021). Noise, if the parties agreed on it, is added to the integers, after the clip. The weight and
+the counts follow as four base-256 digits each.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from privacy.errors import InputRefused, ProtocolError
 from privacy.secagg.masking import BLOCK_ELEMENTS, Keystream, MaskedVector
-from privacy.secagg.parameters import DIGITS, SumParameters
+from privacy.secagg.parameters import COUNT_VALUES, DIGITS, SumParameters
 from privacy.secagg.recovery import ShareFault
 
 _BASE = 256
-_COUNT_LIMIT = 2**32
 # More bits of an element would see the rounding of float32; it is twice as fast as float64.
 _FLOAT32_BITS = 20
 
@@ -57,9 +57,10 @@ class Quantiser:
     Args:
         vector: float32 (dimension,), finite; elements beyond the clip are clipped.
         weight: 0 to max_weight.
-        counts: int64 (counters,), each from 0 to 2^32 - 1.
+        counts: int64 (counters,), each from ``least_count`` on, 2^32 values.
         parameters: clip, bits and shapes.
         rounding_key: 32 random bytes, used once.
+        noise: int64 (dimension,), of the deviation agreed on; None if none was.
 
     Raises:
         InputRefused: a shape, type or value is wrong; the message does not show private values.
@@ -73,8 +74,10 @@ class Quantiser:
         counts: ArrayLike,
         parameters: SumParameters,
         rounding_key: bytes,
+        noise: NDArray[np.int64] | None = None,
     ) -> None:
         self._vector = _checked_vector(vector, parameters)
+        self._noise = _checked_noise(noise, parameters)
         self._dtype = parameters.dtype
         self._tail = _digits([_checked_weight(weight, parameters)], counts, parameters)
         # Fixed point with as many fraction bits as an int32 leaves: floor(t + r) is (T + R) >> s.
@@ -102,6 +105,8 @@ class Quantiser:
         np.copyto(fixed, scaled, casting="unsafe")
         np.add(fixed, random, out=fixed)
         np.right_shift(fixed, self._fraction_bits, out=fixed)
+        if self._noise is not None:
+            fixed += self._noise[start : start + real].astype(np.int32)
         # The cast wraps: two's complement modulo the vector's type.
         np.copyto(elements[:real], fixed, casting="unsafe")
         tail = start + real - dimension
@@ -130,7 +135,7 @@ def read_sum(
     digits = total[dimension:].astype(np.int64).reshape(1 + parameters.counters, DIGITS)
     quantised = total[:dimension].view(np.dtype(f"<i{parameters.dtype.itemsize}"))
     weight, *_ = sums = digits @ (_BASE ** np.arange(DIGITS, dtype=np.int64))
-    most = len(parties) * parameters.largest
+    most = parameters.reach(len(parties))
     if (
         digits.max() > len(parties) * (_BASE - 1)
         or weight > len(parties) * parameters.max_weight
@@ -144,7 +149,7 @@ def read_sum(
     return SumResult(
         mean=_scaled(quantised, factor),
         weight=int(weight),
-        counts=sums[1:],
+        counts=sums[1:] + len(parties) * parameters.least_count,
         parties=parties,
         faults=faults,
     )
@@ -173,6 +178,26 @@ def _checked_vector(vector: NDArray[np.float32], parameters: SumParameters) -> N
     return vector
 
 
+def _checked_noise(
+    noise: NDArray[np.int64] | None, parameters: SumParameters
+) -> NDArray[np.int64] | None:
+    """Refuses noise that was not agreed on, its absence where it was, and another type or shape."""
+    if noise is None:
+        if parameters.noise_std:
+            raise InputRefused(
+                f"noise: the parties agreed on a deviation of {parameters.noise_std:g} steps"
+            )
+        return None
+    if not parameters.noise_std:
+        raise InputRefused("noise: the parties agreed on none")
+    if noise.dtype != np.int64 or noise.shape != (parameters.dimension,):
+        raise InputRefused(
+            f"noise: int64 of shape ({parameters.dimension},) is needed, not {noise.dtype} of "
+            f"shape {noise.shape}"
+        )
+    return noise
+
+
 def _checked_weight(weight: int, parameters: SumParameters) -> int:
     """Refuses a weight that is no integer of 0 to max_weight."""
     if type(weight) is not int:
@@ -191,7 +216,9 @@ def _digits(head: list[int], counts: ArrayLike, parameters: SumParameters) -> Ma
         )
     if numbers.size and numbers.dtype.kind not in "iu":
         raise InputRefused(f"counts: integers are needed, not {numbers.dtype}")
-    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < _COUNT_LIMIT:
-        raise InputRefused(f"counts: each must lie in 0 to {_COUNT_LIMIT - 1}")
-    whole = np.concatenate([np.array(head, "<u4"), numbers.astype("<u4")])
+    least, most = parameters.least_count, parameters.least_count + COUNT_VALUES - 1
+    if numbers.size and not least <= int(numbers.min()) <= int(numbers.max()) <= most:
+        raise InputRefused(f"counts: each must lie in {least} to {most}")
+    from_least = (numbers.astype(np.int64) - least).astype("<u4")
+    whole = np.concatenate([np.array(head, "<u4"), from_least])
     return whole.view(np.uint8).astype(parameters.dtype)

@@ -25,6 +25,7 @@ from fl.arrays import change_between, parameters_in, record_of
 from fl.client import LocalSite, client_app
 from fl.data import Table, split
 from fl.evaluation import ScoreHistogram
+from fl.integer_noise import check_weights, noised_counts, update_noise
 from fl.invitation import RoundInvitation
 from fl.messages import (
     decode_certificate,
@@ -54,7 +55,8 @@ class LocalWork:
 
     Attributes:
         update: float32, shape (parameters,); empty in an evaluation round.
-        counts: int64, shape (counters,): score histograms of both classes on the held-out rows.
+        counts: int64, shape (counters,): score histograms of both classes on the held-out rows,
+            with this hospital's noise.
     """
 
     update: NDArray[np.float32]
@@ -117,12 +119,17 @@ def _take_part(
     table = check_data(site, invitation)
     budget = RoundBudget.of(site, invitation, table, policy)
     budget.reserve()
-    incoming = record_of(decode_weights(exchange.weights(invitation.weights)))
+    weights = decode_weights(exchange.weights(invitation.weights))
+    if invitation.plan.noise_shares > 1:
+        check_weights(weights)
+    incoming = record_of(weights)
+    del weights
+    parameters = sum_parameters(invitation, parameters=parameters_in(incoming))
     clock.mark("check")
 
     participant = Participant(
         invitation.index_of(site.settings.hospital_id),
-        sum_parameters(invitation, parameters=parameters_in(incoming)),
+        parameters,
         site.identity,
         identities(invitation),
         journal=SiteJournal(site.store.journal(invitation.training_id)),
@@ -145,6 +152,7 @@ def _take_part(
         vector=work.update,
         weight=PUBLIC_WEIGHT,
         counts=work.counts,
+        noise=update_noise(parameters, generator=generator),
     )
     # Each is as large as the model: what is done with goes before the next one comes.
     del work
@@ -185,7 +193,8 @@ def work_locally(
 ) -> LocalWork:
     """Evaluates the incoming weights and, in a training round, trains, through the ClientApp.
 
-    A training round empties ``incoming``.
+    The counts carry their noise. So does the update, unless the plan's noise is shared: then the
+    caller adds this hospital's share to what is quantised. A training round empties ``incoming``.
     """
     app = client_app(
         LocalSite(
@@ -209,7 +218,8 @@ def work_locally(
         negatives=np.asarray(metrics["negatives"], np.int64),
         positives=np.asarray(metrics["positives"], np.int64),
     )
+    counts = noised_counts(histogram.counts(), plan=invitation.plan, generator=generator)
     if invitation.kind == "evaluation":
-        return LocalWork(np.zeros(0, np.float32), histogram.counts())
+        return LocalWork(np.zeros(0, np.float32), counts)
     trained = ask(MessageType.TRAIN).array_records["arrays"]
-    return LocalWork(change_between(trained, incoming), histogram.counts())
+    return LocalWork(change_between(trained, incoming), counts)

@@ -74,6 +74,8 @@ def clipped_sum(step_plan: PrivacyPlan) -> Callable[..., NDArray[np.float64]]:
         torch.manual_seed(1)
         module = make()
         before = [p.detach().double().clone() for p in module.parameters()]
+        if source is None:  # the less noise, the finer the grid that the sum is rounded to
+            plan = plan.model_copy(update={"noise_multiplier": 1e-9})
         train_locally(
             module,
             table,

@@ -186,7 +186,8 @@ def test_shared_noise_is_taken_only_from_hospitals_that_any_sum_has_and_that_do_
     least = min(least, hospitals)
     under = policy(noise="shared", most_colluding=colluding, least_cohort=least)
     asked = invitation(hospitals=hospitals, plan=PLAN.model_copy(update={"noise_shares": shares}))
-    honest = max(least, quorum_of(hospitals)) - colluding
+    quorum = min(quorum_of(hospitals, noise_shares=shares), hospitals)
+    honest = max(least, quorum) - colluding
     allowed = shares == 1 or shares <= honest
     try:
         check(under.model_copy(update={"epsilon_per_training": 1e9, "epsilon_total": 1e9}), asked)

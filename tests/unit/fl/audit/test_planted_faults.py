@@ -82,7 +82,7 @@ def skips_an_empty_batch(*given: object, **named: object) -> object:
     add_noise = SecureDPOptimizer.add_noise
 
     def add_noise_to_records(optimizer: SecureDPOptimizer) -> None:
-        empty = not any(parameter.summed_grad.any() for parameter in optimizer.params)
+        empty = all(parameter.summed_grad is None for parameter in optimizer.params)
         add_noise(optimizer)
         if empty:
             for parameter in optimizer.params:

@@ -45,6 +45,11 @@ GOOD = SumParameters(
         ({"clip": float("nan")}, "clip: nan"),
         ({"clip": float("inf")}, "clip: inf"),
         ({"clip": 1e-9}, "clip: 1e-09"),
+        ({"noise_std": -1.0}, r"noise_std: -1\.0 must lie in 0 to 2\^32"),
+        ({"noise_std": float("nan")}, "noise_std: nan"),
+        ({"noise_std": 1e8}, r"noise_std: 5 vectors .* 1e\+08 steps, reach \d+, beyond 2\^31"),
+        ({"least_count": 1}, "least_count: 1 must lie in -4294967295 to 0"),
+        ({"least_count": -(2**32)}, "least_count: "),
     ],
 )
 def test_refused(change, named):
@@ -64,6 +69,8 @@ def test_refused(change, named):
         {"bits": 19},
         {"clip": 2.0},
         {"max_weight": 8},
+        {"noise_std": 0.5},
+        {"least_count": -1},
     ],
 )
 def test_the_encoding_shows_every_field(change):
@@ -71,17 +78,22 @@ def test_the_encoding_shows_every_field(change):
     assert replace(GOOD).encode() == GOOD.encode()
 
 
-@given(parties=st.integers(3, 256), bits=st.integers(4, 24))
-def test_the_modulus_holds_the_largest_sum(parties, bits):
+@given(
+    parties=st.integers(3, 256),
+    bits=st.integers(4, 24),
+    noise_std=st.one_of(st.just(0.0), st.floats(0, 1e5)),
+)
+def test_the_modulus_holds_the_largest_sum_and_its_noise(parties, bits, noise_std):
     value = SumParameters(
         session=bytes(16),
         roster=tuple(range(1, parties + 1)),
         quorum=least_quorum(parties),
         dimension=1,
         bits=bits,
+        noise_std=noise_std,
     )
     half = 2 ** (8 * value.dtype.itemsize - 1)
-    assert parties * value.largest < half
+    assert parties * value.largest + 10 * parties**0.5 * noise_std < half
     assert parties * 255 < 2 * half
     assert value.dtype in (np.uint16, np.uint32)
 

@@ -19,13 +19,16 @@ PARAMETERS = SumParameters(
 )
 
 
-def quantise(vector, *, parameters=PARAMETERS, weight=100, counts=(0, 0), key=bytes(32)):
+def quantise(
+    vector, *, parameters=PARAMETERS, weight=100, counts=(0, 0), key=bytes(32), noise=None
+):
     quantiser = Quantiser(
         np.asarray(vector, np.float32),
         weight=weight,
         counts=np.array(counts, np.int64),
         parameters=parameters,
         rounding_key=key,
+        noise=noise,
     )
     elements = np.empty(parameters.length, parameters.dtype)
     for start in range(0, len(elements), BLOCK_ELEMENTS):
@@ -106,6 +109,45 @@ def test_vector_and_digits_may_meet_anywhere_in_a_block(dimension):
     assert elements[dimension:].tolist() == [100, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0]
 
 
+@given(
+    counts=st.lists(
+        st.lists(st.integers(-100, 2**32 - 101), min_size=2, max_size=2), min_size=3, max_size=3
+    )
+)
+def test_counts_below_zero_add_up_exactly_when_that_was_agreed_on(counts):
+    parameters = replace(PARAMETERS, least_count=-100)
+    total = sum(quantise(np.zeros(5), parameters=parameters, counts=count) for count in counts)
+    result = read_sum(total, parameters=parameters, parties=(1, 2, 3))
+    assert result.counts.tolist() == [sum(column) for column in zip(*counts, strict=True)]
+
+
+@given(
+    vector=hnp.arrays(np.float32, 5, elements=st.floats(-3, 3, width=32)),
+    noise=hnp.arrays(np.int64, 5, elements=st.integers(-(10**6), 10**6)),
+    bits=st.sampled_from([8, 20, 24]),
+    key=st.binary(min_size=32, max_size=32),
+)
+def test_noise_goes_on_the_integers_after_the_clip(vector, noise, bits, key):
+    noisy = replace(PARAMETERS, bits=bits, noise_std=1e5)
+    plain = signed(quantise(vector, parameters=replace(noisy, noise_std=0.0), key=key), 5)
+    found = signed(quantise(vector, parameters=noisy, key=key, noise=noise), 5)
+    modulus = 2 ** (8 * noisy.dtype.itemsize)
+    assert not ((found - plain - noise) % modulus).any()
+
+
+@given(
+    pair=hnp.arrays(np.float32, (2, 40), elements=st.floats(-2, 2, width=32)),
+    key=st.binary(min_size=32, max_size=32),
+    bits=st.sampled_from([4, 12, 20]),
+)
+def test_rounding_adds_at_most_the_root_of_the_dimension_to_a_change(pair, key, bits):
+    """Whatever the rounding's own bits are: the sensitivity of what noise is added to."""
+    parameters = replace(PARAMETERS, dimension=40, bits=bits)
+    one, other = (signed(quantise(v, parameters=parameters, key=key), 40) for v in pair)
+    exact = np.linalg.norm(pair[0].astype(np.float64) - pair[1]) / parameters.step
+    assert np.linalg.norm(one - other) <= exact + 1.5 * np.sqrt(40)
+
+
 def test_only_counts_may_be_summed():
     parameters = replace(PARAMETERS, dimension=0)
     result = read_sum(
@@ -148,12 +190,26 @@ def test_the_mean_is_weighted():
         ({"counts": np.zeros(2)}, "counts: integers are needed, not float64"),
         ({"counts": np.array([0, -1])}, "counts: each must lie in 0 to 4294967295"),
         ({"counts": np.array([0, 2**32])}, "counts: each must lie in 0 to 4294967295"),
+        ({"noise": np.zeros(5, np.int64)}, "noise: the parties agreed on none"),
     ],
 )
 def test_refused(change, named):
     good = {"vector": np.zeros(5, np.float32), "weight": 1, "counts": np.zeros(2, np.int64)}
     with pytest.raises(InputRefused, match=named):
         Quantiser(**(good | change), parameters=PARAMETERS, rounding_key=bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("noise", "named"),
+    [
+        (None, "noise: the parties agreed on a deviation of 7 steps"),
+        (np.zeros(4, np.int64), r"noise: int64 of shape \(5,\) is needed, not int64 of shape"),
+        (np.zeros(5), "noise: int64 of shape .* not float64"),
+    ],
+)
+def test_noise_that_was_agreed_on_cannot_be_left_out_or_be_another(noise, named):
+    with pytest.raises(InputRefused, match=named):
+        quantise(np.zeros(5), parameters=replace(PARAMETERS, noise_std=7.0), noise=noise)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +221,13 @@ def test_a_sum_that_no_parties_can_have_sent_is_refused(position, value):
     total[position] = value
     with pytest.raises(ProtocolError, match=r"sum over parties \[1, 2, 3\] lies outside"):
         read_sum(total, parameters=PARAMETERS, parties=(1, 2, 3))
+
+
+def test_noise_widens_what_a_sum_may_reach():
+    total = np.zeros(PARAMETERS.length, PARAMETERS.dtype)
+    total[0] = 3 * PARAMETERS.largest + 150
+    noisy = replace(PARAMETERS, noise_std=10.0)
+    assert read_sum(total, parameters=noisy, parties=(1, 2, 3)).mean[0] > 0
+    total[0] += 30
+    with pytest.raises(ProtocolError, match="lies outside"):
+        read_sum(total, parameters=noisy, parties=(1, 2, 3))

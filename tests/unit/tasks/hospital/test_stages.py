@@ -48,7 +48,7 @@ def test_its_update_and_its_counts_arrive_in_the_sum_alone(site: Site, begin: Be
     assert exchange.result is not None
     assert np.abs(exchange.result.mean).max() > 0  # it has trained
     held_out = exchange.result.counts.reshape(2, BINS).sum()
-    assert 0 < held_out < 80
+    assert -180 < held_out < 260  # of 80 rows, within ten deviations of the noise on all counts
     assert list(seconds) == [
         *("check", "enrol", "train", "wait_for_cohort", "upload", "wait_for_survivors", "reveal")
     ]
@@ -65,10 +65,13 @@ def test_an_evaluation_round_trains_nothing(site: Site, begin: Begin) -> None:
     taking_part(site, exchange)
     assert exchange.result is not None
     assert exchange.result.mean.shape == (0,)
-    assert exchange.result.counts.sum() > 0
+    assert exchange.result.counts.any()
 
 
-def test_the_same_rows_are_held_out_in_every_round(site: Site, begin: Begin) -> None:
+def test_the_same_rows_are_held_out_in_every_round(
+    site: Site, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.hospital.stages.noised_counts", lambda counts, **_: counts)
     counts = []
     for number in (1, 2):
         exchange = begin(number=number, kind="evaluation")
@@ -263,6 +266,20 @@ def test_the_update_is_what_training_has_changed(site: Site, invite: Invite) -> 
     assert work.update.shape == (size,)
     assert work.update.dtype == np.float32
     assert np.any(work.update)
+
+
+def test_shared_noise_on_weights_that_float32_rounds_too_coarsely_is_refused(
+    site: Site, invite: Invite, begin: Callable[..., Any]
+) -> None:
+    policy = policy_file(site.settings)
+    policy.write_text(policy.read_text() + "noise: shared\nmost_colluding: 1\n")
+    model, plan = invite().model, invite().plan
+    shared = {"noise_shares": 2, "sampling_rate": 1.0, "steps_per_round": 1}
+    weights = initial_weights(model, seed=1)
+    large = encode_weights({name: np.full_like(value, 41.0) for name, value in weights.items()})
+    exchange = begin(plan=plan.model_copy(update=shared), encoded=large)
+    assert "a weight of 41" in refused(site, exchange)["reason"]
+    assert list(exchange.sent) == ["refusal"]
 
 
 def test_the_stage_clock_books_time_on_the_stage_that_ended() -> None:

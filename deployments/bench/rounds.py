@@ -21,6 +21,7 @@ from typing import Final
 
 from rich.console import Console
 
+from deployments.bench.held_out import HeldOut, exact_figures
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.demo import DemoReport
 from deployments.demo_data import deal_out, demo_model
@@ -29,6 +30,14 @@ from deployments.settings import StackSettings
 SEEDS: Final = (0, 1, 2)
 ROUNDS: Final = 10
 HOSPITALS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """What a demo reports, and what its model is worth without the noise on its evaluation."""
+
+    report: DemoReport
+    held_out: HeldOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class FloorRun:
 def main() -> int:
     """Runs the benchmark; returns 0 whether or not the goals are met."""
     console = Console()
-    demos: list[DemoReport] = []
+    demos: list[DemoRun] = []
     floors: list[FloorRun] = []
     for seed in SEEDS:
         console.print(f"seed {seed}: the stack …")
@@ -53,7 +62,7 @@ def main() -> int:
     return 0
 
 
-def run_demo(seed: int) -> DemoReport:
+def run_demo(seed: int) -> DemoRun:
     """Runs ``fedmed demo`` on an empty state directory and free ports."""
     with tempfile.TemporaryDirectory(prefix="fedmed-bench-") as home:
         ports = dict(zip(("PREFECT", "MLFLOW", "API"), free_ports(3), strict=True))
@@ -70,7 +79,8 @@ def run_demo(seed: int) -> DemoReport:
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        return DemoReport.model_validate_json((Path(home) / "demo" / "report.json").read_bytes())
+        report = (Path(home) / "demo" / "report.json").read_bytes()
+        return DemoRun(DemoReport.model_validate_json(report), exact_figures(Path(home)))
 
 
 def run_floor(seed: int) -> FloorRun:
@@ -117,8 +127,9 @@ def run_floor(seed: int) -> FloorRun:
     return FloorRun(tuple(seconds))
 
 
-def figures(demos: list[DemoReport], floors: list[FloorRun]) -> list[Figure]:
+def figures(runs: list[DemoRun], floors: list[FloorRun]) -> list[Figure]:
     """Returns the figures of the README."""
+    demos = [run.report for run in runs]
     return [
         figure(
             "median round after the first",
@@ -152,7 +163,7 @@ def figures(demos: list[DemoReport], floors: list[FloorRun]) -> list[Figure]:
         ),
         figure(
             "AUC on held-out rows, mean of seeds",
-            [d.auc or 0.0 for d in demos],
+            [run.held_out.auc for run in runs],
             unit="",
             goal=0.96,
             better="higher",
@@ -160,7 +171,14 @@ def figures(demos: list[DemoReport], floors: list[FloorRun]) -> list[Figure]:
         ),
         figure(
             "accuracy on held-out rows, mean of seeds",
-            [d.accuracy or 0.0 for d in demos],
+            [run.held_out.accuracy for run in runs],
+            unit="",
+            better="higher",
+            mean=True,
+        ),
+        figure(
+            "AUC as the platform sees it, through noised counts, mean of seeds",
+            [d.auc or 0.0 for d in demos],
             unit="",
             better="higher",
             mean=True,

@@ -96,6 +96,9 @@ def train(
     model: Annotated[str, typer.Option(help="Name of a registered model.")],
     rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
+    noise_shares: Annotated[
+        int | None, typer.Option(help="Honest hospitals that share the noise under the sum.")
+    ] = None,
     purpose: Annotated[
         str, typer.Option(help="What the model is for, such as breast-cancer-diagnosis.")
     ] = DEFAULT_PURPOSE,
@@ -106,7 +109,9 @@ def train(
     from fl.spec import TrainingRequest
     from privacy.settings import PrivacySettings
 
-    privacy = PrivacySettings().completed({} if epsilon is None else {"epsilon": epsilon})
+    asked = {"epsilon": epsilon, "noise_shares": noise_shares}
+    given = {name: value for name, value in asked.items() if value is not None}
+    privacy = PrivacySettings().completed(given)
     request = TrainingRequest(model=model, purpose=purpose, rounds=rounds, privacy=privacy)
     with OperatorClient.connect(StackSettings()) as operator:
         started = operator.start_training(request)

@@ -53,7 +53,7 @@ def privacy_plan(
         float | None, typer.Option(help="Chance of a record to enter a step; 1 is full batch.")
     ] = None,
     steps_per_round: Annotated[
-        int | None, typer.Option(help="Steps in a round; one pass over the data if left out.")
+        int | None, typer.Option(help="Steps in a round; the plan shows how many if left out.")
     ] = None,
     clip_norm: Annotated[float | None, typer.Option(help="Bound of a record's gradient.")] = None,
     expected_batch_size: Annotated[

@@ -37,7 +37,7 @@ HOSPITALS: Final = 3
 ROUNDS: Final = 3
 _FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _ORDER: Final = (
-    *("test_training", "test_bad_data", "test_hostile_server", "test_lost_run"),
+    *("test_training", "test_privacy", "test_bad_data", "test_hostile_server", "test_lost_run"),
     *("test_hospital_command", "test_losses", "test_demo"),
 )
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")

@@ -15,6 +15,8 @@ _MODULES: Final = (
     "opacus",
     "torch",
     "privacy.pricing",
+    "sqlalchemy.dialects.sqlite",
+    "sqlite3",
     "prefect.engine",
     "prefect.flow_engine",
     "prefect.task_engine",

@@ -36,16 +36,18 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from typing import Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import numpy as np
-import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
 from privacy.errors import PlanError, PrivacyError
+
+if TYPE_CHECKING:
+    import torch
 
 KEY_BYTES: Final = 32
 GRID_BITS: Final = 10
@@ -126,6 +128,9 @@ class SecureGenerator:
         Raises:
             PlanError: the standard deviation is out of its bounds.
         """
+        # Imported here: the coordinator reads this module and does without PyTorch.
+        import torch
+
         if not 0 <= std < np.inf:
             raise PlanError(f"std {std}: must be a finite number from 0")
         sizes = (shape,) if isinstance(shape, int) else tuple(shape)

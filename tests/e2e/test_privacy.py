@@ -73,7 +73,10 @@ def test_a_hospital_without_budget_refuses_with_the_figure(
     policy("epsilon_per_training: 1000\nepsilon_total: 1000", BUDGET)
     training = stack.train(rounds=1, privacy={"epsilon": 1.0})
     assert training["state"] == "failed"
-    assert f"{NORTH} refused: privacy-budget: cohort 'all' has epsilon 0.00 of 2 left" in training["reason"]
+    assert (
+        f"{NORTH} refused: privacy-budget: cohort 'all' has epsilon 0.00 of 2 left"
+        in training["reason"]
+    )
     assert ledger(stack, training["training_id"]) == []
 
 

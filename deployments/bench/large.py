@@ -23,10 +23,12 @@ from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
 from deployments.stack import control
 from fl.spec import Hyperparameters, Mlp, ModelSpec, TrainingRequest
+from privacy.plan import PrivacyRequest
 
 HOSPITALS: Final = 3
 ROUNDS: Final = 6
 HIDDEN: Final = (3300, 3300)  # 30-3300-3300-1: 10,998,901 parameters
+PRIVACY: Final = PrivacyRequest(sampling_rate=0.2, expected_batch_size=32)  # five steps a round
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")
 
 
@@ -61,7 +63,7 @@ def run(settings: StackSettings) -> tuple[dict[str, Any], float]:
         PeakMemory(stack.state) as memory,
     ):
         operator.add_model(large_model())
-        request = TrainingRequest(model="large", rounds=ROUNDS)
+        request = TrainingRequest(model="large", rounds=ROUNDS, privacy=PRIVACY)
         started = start_once_hospitals_are_there(operator, request)
         training: dict[str, Any] = tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda t: t["state"] not in ("completed", "failed")),

@@ -27,6 +27,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from db.disk import sync_folder
 from db.errors import BlobCorrupt, BlobMissing
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -155,7 +156,7 @@ class BlobStore:
         place = Path(self._path(digest))
         place.parent.mkdir(exist_ok=True)
         part.replace(place)
-        _sync_folder(place.parent)  # or the new name may be lost with the power
+        sync_folder(place.parent)
 
     def _upload(self, part: Path, digest: str) -> None:
         self._files.put_file(str(part), self._path(digest))
@@ -165,11 +166,3 @@ def _pieces(file: IO[bytes]) -> Iterator[bytes]:
     with file:
         while piece := file.read(PIECE_BYTES):
             yield piece
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

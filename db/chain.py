@@ -62,6 +62,27 @@ def entry_hash(*, seq: int, at: datetime, previous: str, fields: Mapping[str, An
     return hashlib.sha256(canonical_json(whole).encode()).hexdigest()
 
 
+def link_fault(
+    head: ChainHead, *, seq: int, at: datetime, previous: str, own: str, fields: Mapping[str, Any]
+) -> tuple[int, str] | None:
+    """Returns what is wrong with an entry as the one after a head: its number and words, or None.
+
+    Args:
+        head: of the entries before.
+        seq: the number that the entry carries.
+        at: its time.
+        previous: the hash of the entry before, as it carries it.
+        own: its own hash, as it carries it.
+        fields: all else that it holds.
+    """
+    if seq != head.seq + 1:
+        return head.seq + 1, "is missing"
+    found = entry_hash(seq=seq, at=at, previous=head.hash, fields=fields)
+    if (previous, own) != (head.hash, found):
+        return seq, "was changed, or does not follow the one before"
+    return None
+
+
 def timestamp(at: datetime) -> str:
     """Returns a time in UTC to the microsecond, as it is hashed.
 

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from db.chain import GENESIS, ChainHead, canonical_json, entry_hash, plain, timestamp
+from db.chain import (
+    GENESIS,
+    ChainHead,
+    canonical_json,
+    entry_hash,
+    link_fault,
+    plain,
+    timestamp,
+)
 from db.errors import LedgerBroken
 
 
@@ -106,10 +114,16 @@ def check_chain(
     """
     head = after or ChainHead(0, GENESIS)
     for entry in entries:
-        if entry.seq != head.seq + 1:
-            raise LedgerBroken(where, head.seq + 1, "is missing")
-        fields = {"batch": entry.batch, "kind": entry.kind, "details": entry.details}
-        own = entry_hash(seq=entry.seq, at=entry.at, previous=head.hash, fields=fields)
-        if (entry.previous, entry.hash) != (head.hash, own) or not 1 <= entry.batch <= entry.seq:
-            raise LedgerBroken(where, entry.seq, "was changed, or does not follow the one before")
+        fault = link_fault(
+            head,
+            seq=entry.seq,
+            at=entry.at,
+            previous=entry.previous,
+            own=entry.hash,
+            fields={"batch": entry.batch, "kind": entry.kind, "details": entry.details},
+        )
+        if fault is None and not 1 <= entry.batch <= entry.seq:
+            fault = entry.seq, "was changed, or does not follow the one before"
+        if fault is not None:
+            raise LedgerBroken(where, *fault)
         head = entry.head

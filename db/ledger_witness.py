@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from db.chain import GENESIS, ChainHead
+from db.disk import sync_folder
 from db.errors import LedgerBroken
 from db.ledger_entry import LedgerEntry, check_chain, read_line
 
@@ -66,7 +67,7 @@ class LedgerWitness:
         finally:
             os.close(descriptor)
         if new:
-            _sync_folder(self._path)
+            sync_folder(self._path.parent)
 
     def replace(self, entries: Iterable[LedgerEntry], *, keep_as: Path | None) -> None:
         """Writes the file anew, whole or not at all; ``keep_as`` is where the old one stays."""
@@ -80,7 +81,7 @@ class LedgerWitness:
         finally:
             os.close(descriptor)
         fresh.replace(self._path)
-        _sync_folder(self._path)
+        sync_folder(self._path.parent)
 
 
 def read_entries(path: Path) -> list[LedgerEntry]:
@@ -119,11 +120,3 @@ def _write(descriptor: int, entries: Iterable[LedgerEntry]) -> None:
     while left:
         left = left[os.write(descriptor, left) :]
     os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

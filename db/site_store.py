@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from db.chain import GENESIS, canonical_json, entry_hash, plain, timestamp
+from db.chain import GENESIS, ChainHead, canonical_json, entry_hash, link_fault, plain, timestamp
 from db.errors import AuditChainBroken, Conflict
 from db.models import utc_now
 from db.site_engine import open_site_database
@@ -220,18 +220,17 @@ class SiteStore:
             AuditChainBroken: an entry was changed, removed or moved.
         """
         entries: list[LogEntry] = []
-        previous = GENESIS
+        head = ChainHead(0, GENESIS)
         with self._engine.begin() as connection:
             rows = connection.execute(sa.select(_log).order_by(_log.c.seq)).all()
-        for expected, row in enumerate(rows, start=1):
+        for row in rows:
             at, fields = datetime.fromisoformat(row.at), _fields(row.event, row.details)
-            if row.seq != expected:
-                raise AuditChainBroken(expected, "is missing")
-            if row.previous != previous or row.hash != entry_hash(
-                seq=row.seq, at=at, previous=previous, fields=fields
-            ):
-                raise AuditChainBroken(row.seq, "was changed, or does not follow the one before")
-            previous = row.hash
+            fault = link_fault(
+                head, seq=row.seq, at=at, previous=row.previous, own=row.hash, fields=fields
+            )
+            if fault is not None:
+                raise AuditChainBroken(*fault)
+            head = ChainHead(row.seq, row.hash)
             entries.append(LogEntry(row.seq, at, row.event, fields["details"]))
         return entries
 

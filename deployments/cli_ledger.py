@@ -12,7 +12,6 @@ fedmed hospital ledger repair --hospital-id north
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +25,14 @@ from rich.table import Table
 from db.errors import LedgerBroken, LedgerRolledBack
 from db.ledger_entry import LedgerEntry
 from db.ledger_witness import read_entries
+from deployments.cli_site import HospitalId, settings_here
 from deployments.errors import OperatorError
-from deployments.settings import StackSettings
 from fl.errors import PolicyError
 from privacy.errors import PrivacyError
 from tasks.hospital.ledger import NoSuchTraining, check_arithmetic
 from tasks.hospital.ledger_summary import LedgerSummary, summarise
 from tasks.hospital.policy import read_policy
-from tasks.hospital.site import SiteIncomplete, SiteSettings, open_ledger, read_credential
+from tasks.hospital.site import open_ledger
 
 ledger_app = typer.Typer(
     help="What the hospital's patients have lost of their privacy.", no_args_is_help=True
@@ -41,7 +40,6 @@ ledger_app = typer.Typer(
 
 _out = Console()
 
-HospitalId = Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Training = Annotated[UUID, typer.Argument(help="The training's id.")]
 
@@ -49,7 +47,7 @@ Training = Annotated[UUID, typer.Argument(help="The training's id.")]
 @ledger_app.command("show")
 def ledger_show(hospital_id: HospitalId, as_json: AsJson = False) -> None:
     """Show epsilon spent, reserved and left, by training and in total."""
-    settings = _site(hospital_id)
+    settings = settings_here(hospital_id)
     with _one_line(hospital_id):
         limits = read_policy(settings).limits
         summary = summarise(open_ledger(settings).accounts(), limits)
@@ -75,7 +73,7 @@ def ledger_verify(
             entries: Sequence[LedgerEntry] = read_entries(file)
             check_arithmetic(entries)
         else:
-            entries = open_ledger(_site(str(hospital_id))).verified()
+            entries = open_ledger(settings_here(str(hospital_id))).verified()
     except (LedgerBroken, LedgerRolledBack, PrivacyError) as error:
         if as_json:
             _print(json.dumps({"valid": False, "reason": str(error)}))
@@ -96,7 +94,7 @@ def ledger_export(
 ) -> None:
     """Print all entries as JSON lines, which `verify --file` checks anywhere."""
     with _one_line(hospital_id):
-        for entry in open_ledger(_site(hospital_id)).entries():
+        for entry in open_ledger(settings_here(hospital_id)).entries():
             typer.echo(entry.line())
 
 
@@ -104,7 +102,7 @@ def ledger_export(
 def ledger_release(training: Training, hospital_id: HospitalId, as_json: AsJson = False) -> None:
     """Free what a training has reserved and not used; later rounds are charged as they come."""
     with _one_line(hospital_id):
-        open_ledger(_site(hospital_id)).release(training)
+        open_ledger(settings_here(hospital_id)).release(training)
     _done(as_json, {"released": str(training)}, f"released what training {training} has not used")
 
 
@@ -117,7 +115,7 @@ def ledger_charge(
 ) -> None:
     """Charge rounds that the ledger lost, whatever the limits say."""
     with _one_line(hospital_id):
-        open_ledger(_site(hospital_id)).make_good(training, rounds=rounds)
+        open_ledger(settings_here(hospital_id)).make_good(training, rounds=rounds)
     _done(
         as_json,
         {"charged": str(training), "rounds": rounds},
@@ -129,7 +127,7 @@ def ledger_charge(
 def ledger_repair(hospital_id: HospitalId, as_json: AsJson = False) -> None:
     """Bring the ledger and its witness together after one of them was restored from a backup."""
     with _one_line(hospital_id):
-        done = open_ledger(_site(hospital_id)).repair()
+        done = open_ledger(settings_here(hospital_id)).repair()
     if done is None:
         _done(as_json, {"repaired": False}, "nothing to repair: ledger and witness agree")
         return
@@ -146,16 +144,6 @@ def ledger_repair(hospital_id: HospitalId, as_json: AsJson = False) -> None:
         f"{done.restored} restored, {done.carried} charged anew. If rounds are missing in both, "
         "`fedmed hospital ledger charge` adds them",
     )
-
-
-def _site(hospital_id: str) -> SiteSettings:
-    """Returns the settings of a site that exists; a mistyped id makes no files."""
-    settings = StackSettings().site(hospital_id, Path(os.devnull), peers=None)
-    try:
-        read_credential(settings)
-    except SiteIncomplete as error:
-        raise OperatorError(str(error)) from None
-    return settings
 
 
 @contextmanager

@@ -10,7 +10,14 @@ import typer
 
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from tasks.hospital.site import PeerRule, Site, SiteIncomplete, SiteSettings, open_site
+from tasks.hospital.site import (
+    PeerRule,
+    Site,
+    SiteIncomplete,
+    SiteSettings,
+    open_site,
+    read_credential,
+)
 
 HospitalId = Annotated[str, typer.Option(help="The hospital's id, such as hospital-1.")]
 ApiUrl = Annotated[
@@ -28,6 +35,20 @@ def place(
     """Returns the settings of a hospital on this machine."""
     site = settings.site(hospital_id, data_path, peers=peers)
     return site if api_url is None else site.model_copy(update={"api_url": api_url})
+
+
+def settings_here(hospital_id: str) -> SiteSettings:
+    """Returns the settings of a site that exists; a mistyped id makes no files.
+
+    Raises:
+        OperatorError: there is no such site.
+    """
+    settings = place(StackSettings(), hospital_id, Path(os.devnull), None)
+    try:
+        read_credential(settings)
+    except SiteIncomplete as error:
+        raise OperatorError(str(error)) from None
+    return settings
 
 
 def open_here(hospital_id: str, api_url: str | None = None) -> Site:

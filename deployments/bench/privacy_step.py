@@ -138,14 +138,7 @@ def _opacus(wrapped: Any, features: torch.Tensor, labels: torch.Tensor) -> Steps
     optimizer = DPOptimizer(_sgd(wrapped), **_constants(features))
     criterion = nn.BCEWithLogitsLoss()
 
-    def steps(count: int) -> None:
-        for _ in range(count):
-            optimizer.zero_grad(set_to_none=True)
-            with _quiet():
-                criterion(wrapped(features).squeeze(1), labels).backward()
-            optimizer.step()
-
-    return steps
+    return _steps_of(wrapped, optimizer, criterion, features, labels)
 
 
 def _ghost(network: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> Steps:
@@ -156,6 +149,16 @@ def _ghost(network: nn.Module, features: torch.Tensor, labels: torch.Tensor) -> 
     optimizer = DPOptimizerFastGradientClipping(_sgd(wrapped), **_constants(features))
     criterion = DPLossFastGradientClipping(wrapped, optimizer, nn.BCEWithLogitsLoss())
 
+    return _steps_of(wrapped, optimizer, criterion, features, labels)
+
+
+def _steps_of(
+    wrapped: Any,
+    optimizer: DPOptimizer,
+    criterion: Any,
+    features: torch.Tensor,
+    labels: torch.Tensor,
+) -> Steps:
     def steps(count: int) -> None:
         for _ in range(count):
             optimizer.zero_grad(set_to_none=True)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from db.disk import sync_folder
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, SiteSettings
 
@@ -59,7 +60,7 @@ def stop(site: Site, *, now: datetime) -> bool:
         file.write(f"{now.isoformat()}\n")
         file.flush()
         os.fsync(file.fileno())
-    _sync(flag.parent)
+    sync_folder(flag.parent)
     site.store.log("stopped", {})  # after the flag: a full log must not keep it from stopping
     return True
 
@@ -70,13 +71,5 @@ def resume(site: Site) -> bool:
         return False
     site.store.log("resumed", {})  # before: it never answers again without saying so
     stop_flag(site.settings).unlink()
-    _sync(site.settings.hospital_home)
+    sync_folder(site.settings.hospital_home)
     return True
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -39,7 +39,7 @@ from fl.secure_round import COUNTERS, PUBLIC_WEIGHT, identities, sum_parameters
 from fl.spec import FedAvg, ModelSpec, StrategySpec
 from fl.weights import encode_weights, layout
 from privacy.plan import PrivacyPlan
-from privacy.secagg import Identity, MemoryJournal, Participant
+from privacy.secagg import Identity, MemoryJournal, Participant, context
 from tasks.cohort import OpenedRound, open_round
 from tasks.coordinator import Coordinator
 from tasks.gather import GatheredSum, gather_masked_updates
@@ -321,3 +321,18 @@ def make_consortium(
 @pytest.fixture
 def consortium(make_consortium: Callable[..., Consortium]) -> Consortium:
     return make_consortium()
+
+
+@pytest.fixture
+def second_signs_a_wrong_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second party signs and sends another share of the first one's seed than it holds."""
+    honest = context.reveal_statement
+
+    def reveal_statement(
+        bound: bytes, index: int, survivors: Any, *, shares: dict[int, bytes], **others: Any
+    ) -> bytes:
+        if index == 2:
+            shares[1] = shares[1][:-1] + bytes([shares[1][-1] ^ 1])
+        return honest(bound, index, survivors, shares=shares, **others)
+
+    monkeypatch.setattr("privacy.secagg.participant.reveal_statement", reveal_statement)

@@ -15,7 +15,7 @@ from db.queries import messages, participations
 from db.session import transaction
 from fl.messages import encode_enrolment, encode_reveal, encode_upload
 from fl.secure_round import UPDATE_RANGE
-from privacy.secagg import Identity, participant
+from privacy.secagg import Identity
 from tasks.cohort import OpenedRound
 from tasks.errors import HospitalRefused, HospitalSilent, SumRefused
 
@@ -226,20 +226,9 @@ def test_an_upload_that_was_changed_on_its_way_is_refused(consortium: Any) -> No
         consortium.gather(consortium.open())
 
 
-def test_shares_that_do_not_fit_give_no_sum(
-    consortium: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("second_signs_a_wrong_share")
+def test_shares_that_do_not_fit_give_no_sum(consortium: Any) -> None:
     """North signs other shares than it holds; of three parties none can be done without."""
-    honest = participant.reveal_statement
-
-    def reveal_statement(
-        context: bytes, index: int, survivors: Any, *, shares: dict[int, bytes], **others: Any
-    ) -> bytes:
-        if index == 2:
-            shares[1] = shares[1][:-1] + bytes([shares[1][-1] ^ 1])
-        return honest(context, index, survivors, shares=shares, **others)
-
-    monkeypatch.setattr(participant, "reveal_statement", reveal_statement)
     with pytest.raises(SumRefused, match=r"^ShareRefused: party 1's self mask: .* \[2\]"):
         consortium.gather(consortium.open())
 

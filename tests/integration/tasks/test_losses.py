@@ -14,7 +14,6 @@ from db.queries import participations
 from db.session import transaction
 from fl.messages import encode_reveal
 from fl.secure_round import UPDATE_RANGE
-from privacy.secagg import participant
 from tasks.cohort import OpenedRound
 from tasks.errors import HospitalRefused, HospitalSilent, RoundFailed, SumRefused
 from tasks.gather import GatheredSum
@@ -140,20 +139,9 @@ def test_a_training_may_ask_for_a_larger_sum_than_the_quorum(make_consortium: An
         consortium.gather(opened)
 
 
-def test_a_wrong_share_is_named_and_spared(
-    make_consortium: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("second_signs_a_wrong_share")
+def test_a_wrong_share_is_named_and_spared(make_consortium: Any) -> None:
     consortium = make_consortium(hospital_ids=FIVE)
-    honest = participant.reveal_statement
-
-    def reveal_statement(
-        context: bytes, index: int, survivors: Any, *, shares: dict[int, bytes], **others: Any
-    ) -> bytes:
-        if index == 2:
-            shares[1] = shares[1][:-1] + bytes([shares[1][-1] ^ 1])
-        return honest(context, index, survivors, shares=shares, **others)
-
-    monkeypatch.setattr(participant, "reveal_statement", reveal_statement)
     gathered = consortium.gather(consortium.open())
     assert_sum_of(consortium, gathered, FIVE)
     assert gathered.faults == ("b: share of a: mismatch",)

@@ -26,7 +26,7 @@ import tenacity
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.errors import DatabaseError
-from db.notify import Notice
+from db.notify import STANDING, Notice
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ def posted(round_id: UUID, hospital_id: str, kind: str) -> Topic:
 def closed(round_id: UUID) -> Topic:
     """The end of a round."""
     return (str(round_id), "", CLOSED)
+
+
+def standing_of(hospital_id: str) -> Topic:
+    """A change of what a hospital may do: suspended, taken back, left, other credentials."""
+    return ("", hospital_id, STANDING)
 
 
 def work_for(hospital_id: str) -> Topic:
@@ -207,7 +212,7 @@ class Hub:
 
 
 def _topics(notice: Notice) -> tuple[Topic, ...]:
-    topic = (str(notice.round_id), notice.hospital_id or "", notice.kind)
+    topic = (str(notice.round_id or ""), notice.hospital_id or "", notice.kind)
     if notice.kind == DISPATCH:
         return (topic, work_for(notice.hospital_id))
     return (topic,)

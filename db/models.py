@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-HospitalState = Literal["active", "suspended"]
+HospitalState = Literal["invited", "active", "suspended", "left"]
+UserState = Literal["active", "suspended"]
 Role = Literal["operator", "scientist", "compliance"]
 TrainingState = Literal["pending", "running", "completed", "failed"]
 RoundState = Literal["pending", "open", "completed", "failed"]
@@ -84,6 +85,7 @@ class Base(DeclarativeBase):
         str: Text(),
         HospitalState: Text(),
         Role: Text(),
+        UserState: Text(),
         TrainingState: Text(),
         RoundState: Text(),
         RoundKind: Text(),
@@ -93,7 +95,11 @@ class Base(DeclarativeBase):
 
 
 class Hospital(Base):
-    """A data-owning institution; its keys are null until it has published its identity."""
+    """A data-owning institution; its keys are null until it has joined.
+
+    ``invited`` has a join code, ``active`` has joined, ``suspended`` is kept out by an operator,
+    ``left`` has gone for good; its record stays.
+    """
 
     __tablename__ = "hospitals"
     __table_args__ = (
@@ -113,29 +119,84 @@ class Hospital(Base):
 
 
 class User(Base):
-    """A person who signs in with a password; only its argon2id hash is kept."""
+    """A person who signs in with a password; only its argon2id hash is kept.
+
+    A token names the ``generation`` it was issued in; the next one refuses all of the last.
+    """
 
     __tablename__ = "users"
-    __table_args__ = (one_of("role", Role), UniqueConstraint("username"))
+    __table_args__ = (
+        one_of("role", Role),
+        one_of("state", UserState),
+        CheckConstraint("generation >= 1", name="generation"),
+        UniqueConstraint("username"),
+    )
 
     id: Mapped[_Id]
     username: Mapped[str]
     password_hash: Mapped[str]
     role: Mapped[Role]
+    state: Mapped[UserState] = mapped_column(server_default="active")
+    generation: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[_Created]
 
 
 class Client(Base):
-    """OAuth client credentials of a hospital; only the SHA-256 of the random secret is kept."""
+    """OAuth client credentials of a hospital; only the SHA-256 of the random secret is kept.
+
+    A token names the ``generation`` it was issued in; a new secret begins the next one.
+    """
 
     __tablename__ = "clients"
-    __table_args__ = (hexadecimal("secret_digest"), UniqueConstraint("client_id"))
+    __table_args__ = (
+        hexadecimal("secret_digest"),
+        CheckConstraint("generation >= 1", name="generation"),
+        UniqueConstraint("client_id"),
+    )
 
     id: Mapped[_Id]
     client_id: Mapped[str]
     secret_digest: Mapped[_Digest]
     hospital_id: Mapped[_HospitalId] = mapped_column(ForeignKey("hospitals.id"), index=True)
+    generation: Mapped[int] = mapped_column(server_default="1")
     created_at: Mapped[_Created]
+
+
+class JoinCode(Base):
+    """A one-time code with which a hospital joins; only its SHA-256 is kept."""
+
+    __tablename__ = "join_codes"
+    __table_args__ = (
+        hexadecimal("digest"),
+        CheckConstraint("expires_at > created_at", name="expires_at"),
+    )
+
+    digest: Mapped[_Digest] = mapped_column(primary_key=True)
+    hospital_id: Mapped[_HospitalId] = mapped_column(ForeignKey("hospitals.id"), index=True)
+    created_by: Mapped[str]
+    created_at: Mapped[_Time]
+    expires_at: Mapped[_Time]
+    used_at: Mapped[_Time | None]
+
+
+class RevokedToken(Base):
+    """An access token that is refused before it expires, by its ``jti``."""
+
+    __tablename__ = "revoked_tokens"
+
+    jti: Mapped[UUID] = mapped_column(primary_key=True)
+    expires_at: Mapped[_Time] = mapped_column(index=True)
+
+
+class FailedSignIns(Base):
+    """Failures in a row of one account or one address, for throttling."""
+
+    __tablename__ = "failed_sign_ins"
+    __table_args__ = (CheckConstraint("failures >= 1", name="failures"),)
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[_Time] = mapped_column(index=True)
 
 
 class Model(Base):

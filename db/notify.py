@@ -27,27 +27,29 @@ from sqlalchemy.orm import Session
 from db.errors import ListenerLost
 
 CHANNEL: Final = "fedmed"
+STANDING: Final = "standing"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something happened in a round.
+    """Something happened in a round, or to a hospital.
 
     Attributes:
-        round_id: the round.
+        round_id: the round; None when it is about a hospital itself.
         hospital_id: whom it concerns; empty when it concerns all.
-        kind: the kind of the message that was posted, or ``closed``.
+        kind: the kind of the message that was posted, ``closed``, or ``standing``: the hospital was
+            suspended, taken back, has left, or has other credentials.
     """
 
-    round_id: UUID
+    round_id: UUID | None
     hospital_id: str
     kind: str
 
     @classmethod
     def parse(cls, payload: str) -> Self:
-        """Reads ``round:hospital:kind``.
+        """Reads ``round:hospital:kind``; the first may be empty.
 
         Raises:
             ValueError: it is something else.
@@ -56,14 +58,16 @@ class Notice:
         'closed'
         """
         round_id, hospital_id, kind = payload.split(":")
-        return cls(round_id=UUID(round_id), hospital_id=hospital_id, kind=kind)
+        return cls(
+            round_id=UUID(round_id) if round_id else None, hospital_id=hospital_id, kind=kind
+        )
 
 
-def notify(session: Session, *, round_id: UUID, hospital_id: str, kind: str) -> None:
+def notify(session: Session, *, round_id: UUID | None, hospital_id: str, kind: str) -> None:
     """Sends a notice when the transaction commits, and none when it does not."""
     session.execute(
         text("SELECT pg_notify(:channel, :payload)"),
-        {"channel": CHANNEL, "payload": f"{round_id}:{hospital_id}:{kind}"},
+        {"channel": CHANNEL, "payload": f"{round_id or ''}:{hospital_id}:{kind}"},
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 HOSPITAL_FLOW = "hospital-round"
 POOL_PREFIX = "hospital-"
+GATEWAY_PATH = "/prefect/api"
+"""Where the API serves Prefect to hospitals."""
 
 
 def pool_name(hospital_id: str) -> str:

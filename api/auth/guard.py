@@ -6,6 +6,7 @@ def list_models(caller: Annotated[Principal, may(TRAINING_READ)]) -> ...
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -16,7 +17,7 @@ from fastapi.security import OAuth2, SecurityScopes
 from api.auth.scopes import EXCHANGE, SCOPES
 from api.auth.tokens import Principal, TokenRefused
 from api.errors import Problem
-from api.services import ServicesDep
+from api.services import Services, ServicesDep
 
 TOKEN_PATH: Final = "/oauth/token"  # noqa: S105 - a path
 
@@ -54,6 +55,17 @@ def authenticate(
     Raises:
         Problem: 401 without a valid token, 403 when it lacks a scope (RFC 6750, section 3).
     """
+    return admit(services, authorization, scopes=required.scopes)
+
+
+def admit(services: Services, authorization: str | None, *, scopes: Sequence[str]) -> Principal:
+    """Returns who calls with this ``Authorization`` header, for callers outside of the routes.
+
+    Reads the database: not to be called in the event loop.
+
+    Raises:
+        Problem: 401 without a valid token, 403 when it lacks a scope (RFC 6750, section 3).
+    """
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise _unauthorized("send a token of POST /oauth/token as a bearer token", _REALM)
@@ -63,7 +75,7 @@ def authenticate(
         raise _unauthorized(
             f"{error}; get a new one", f'{_REALM}, error="invalid_token"'
         ) from error
-    missing = sorted(set(required.scopes) - principal.scopes)
+    missing = sorted(set(scopes) - principal.scopes)
     if missing:
         raise Problem(
             403,
@@ -72,7 +84,7 @@ def authenticate(
             detail=f"this needs the scope {' '.join(missing)}",
             headers={
                 "WWW-Authenticate": (
-                    f'{_REALM}, error="insufficient_scope", scope="{required.scope_str}"'
+                    f'{_REALM}, error="insufficient_scope", scope="{" ".join(scopes)}"'
                 )
             },
         )
@@ -82,6 +94,11 @@ def authenticate(
 def may(*scopes: str) -> Any:
     """The dependency on a caller with all of these scopes."""
     return Security(authenticate, scopes=list(scopes))
+
+
+def admit_hospital(services: Services, authorization: str | None) -> HospitalCaller:
+    """As `admit`, for a hospital that takes part in rounds."""
+    return hospital_caller(admit(services, authorization, scopes=[EXCHANGE]))
 
 
 def hospital_caller(principal: Annotated[Principal, may(EXCHANGE)]) -> HospitalCaller:

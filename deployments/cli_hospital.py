@@ -27,7 +27,9 @@ from deployments.cli_policy import policy_app
 from deployments.cli_site import ApiUrl, HospitalId, open_here, place
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from tasks.hospital.exchange import ExchangeClient, ExchangeError, ExchangeRefused
+from fl.names import GATEWAY_PATH
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.exchange_errors import ExchangeError, ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.site import Site, SiteIncomplete, credential_file
 
@@ -65,7 +67,8 @@ def hospital_start(
         # none when it forks: begin again where nothing is loaded yet.
         command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
         os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
-    os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+    address = settings.api_url if api_url is None else api_url
+    os.environ["PREFECT_API_URL"] = f"{address.rstrip('/')}{GATEWAY_PATH}"
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
     from deployments.operator import OperatorClient
@@ -141,9 +144,9 @@ def hospital_accept(
 
 
 def _shown_peers(site: Site) -> list[Peer]:
-    url, credential = site.settings.api_url, site.credential
+    url = site.settings.api_url
     try:
-        with ExchangeClient.connect(url, credential, retry_for_s=_RETRY_FOR_S) as exchange:
+        with ExchangeClient.connect(url, site.auth, retry_for_s=_RETRY_FOR_S) as exchange:
             return find_peers(site, exchange.roster())
     except ExchangeError as error:
         raise OperatorError(str(error)) from None

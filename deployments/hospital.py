@@ -18,17 +18,17 @@ import httpx
 import tenacity
 
 from deployments.warm import WarmProcess
-from tasks.hospital.exchange import ExchangeClient, ExchangeError
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.exchange_errors import ExchangeError
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, SiteSettings, open_site
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-# The worker asks the Prefect server right after it was woken; this is only the pause between two
-# long polls.
+# The gateway holds the worker's request open until there is work; this is only the pause between
+# two of them.
 QUERY_SECONDS: Final = 0.05
-_RECONNECT_S: Final = 2.0
 
 _log = logging.getLogger("fedmed.hospital")
 
@@ -51,20 +51,29 @@ def run_hospital(settings: SiteSettings) -> None:
 
 
 async def _work(site: Site, warm: WarmProcess) -> None:
-    from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_WORKER_QUERY_SECONDS,
+        temporary_settings,
+    )
 
+    from deployments.gateway_client import gateway_url, sign_events_in
     from deployments.worker import HospitalWorker
 
     await anyio.to_thread.run_sync(publish_identity, site)
-    dispatches = _Dispatches(site)
+    sign_events_in(site.auth)
     worker = HospitalWorker(
         hospital_id=site.settings.hospital_id,
         warm=warm,
         environment=site.settings.environment(),
-        await_work=dispatches.wait,
-        report_crash=dispatches.report_crash,
+        auth=site.auth,
+        report_crash=_Crashes(site).report,
     )
-    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: QUERY_SECONDS}):
+    through_gateway = {
+        PREFECT_API_URL: gateway_url(site.settings),
+        PREFECT_WORKER_QUERY_SECONDS: QUERY_SECONDS,
+    }
+    with temporary_settings(through_gateway):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(warm.listen)
             await worker.start()
@@ -78,7 +87,7 @@ def publish_identity(site: Site) -> None:
         ExchangeRefused: the coordinator knows other keys of this hospital.
     """
     public = site.identity.public
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    with ExchangeClient.connect(site.settings.api_url, site.auth) as exchange:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
             wait=tenacity.wait_exponential(multiplier=0.2, max=5.0),
@@ -91,28 +100,13 @@ def publish_identity(site: Site) -> None:
         )
 
 
-class _Dispatches:
-    """The worker's line to the exchange: it waits for dispatches and reports crashes."""
+class _Crashes:
+    """Tells the exchange of runs that ended without an answer."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._exchange = ExchangeClient.connect(site.settings.api_url, site.credential)
-        self._last: str | None = None
 
-    async def wait(self) -> None:
-        """Returns when this hospital has been dispatched to, or after the long poll's time.
-
-        Without the exchange the worker falls back to asking the Prefect server now and then.
-        """
-        try:
-            round_id = await anyio.to_thread.run_sync(self._await_work, abandon_on_cancel=True)
-        except (httpx.HTTPError, ExchangeError) as error:
-            _log.warning("the exchange does not answer: %s", error)
-            await anyio.sleep(_RECONNECT_S)
-            return
-        self._last = round_id or self._last
-
-    async def report_crash(self, flow_run: FlowRun, exit_code: int) -> None:
+    async def report(self, flow_run: FlowRun, exit_code: int) -> None:
         """Tells the coordinator at once that a run ended without an answer."""
         invitation = flow_run.parameters.get("invitation", {})
         round_id = invitation.get("round_id") if isinstance(invitation, dict) else None
@@ -124,9 +118,6 @@ class _Dispatches:
         except (httpx.HTTPError, ExchangeError) as error:
             _log.warning("could not report the crash of %s: %s", flow_run.id, error)
 
-    def _await_work(self) -> str | None:
-        return self._exchange.await_work(after=self._last)
-
     def _refuse(self, round_id: str, refusal: Refusal) -> None:
-        with ExchangeClient.connect(self._site.settings.api_url, self._site.credential) as exchange:
+        with ExchangeClient.connect(self._site.settings.api_url, self._site.auth) as exchange:
             exchange.put(UUID(round_id), "refusal", refusal.encode())

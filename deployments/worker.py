@@ -10,6 +10,7 @@ give it a warm process.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
+import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.context import SyncClientContext
@@ -33,6 +35,9 @@ from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker
 
 from deployments.warm import Request, WarmProcess
 from fl.names import HOSPITAL_FLOW, pool_name
+from tasks.hospital.exchange_errors import ExchangeError
+from tasks.hospital.site import SiteSettings, auth_of
+from tasks.hospital.tokens import HospitalAuth, IssuedToken
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool
@@ -44,8 +49,12 @@ ALLOWED_FLOWS: Final[Mapping[str, str]] = MappingProxyType(
 """Flow names that may run at a hospital, each with the local module and attribute it runs."""
 
 _CANCEL_POLL_S: Final = 5.0
+# Prefect shows a worker as offline after three of these; a thousand hospitals send one each.
+_HEARTBEAT_S: Final = 120
+_REFUSED_PAUSE_S: Final = 5.0
 
-AwaitWork = Callable[[], Awaitable[None]]
+_log = logging.getLogger("fedmed.hospital")
+
 ReportCrash = Callable[["FlowRun", int], Awaitable[None]]
 
 
@@ -89,7 +98,7 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         hospital_id: the hospital; its pool is ``pool_name(hospital_id)``.
         warm: the warm process, forked before this event loop existed.
         environment: what a child needs to find its site; never taken from the server.
-        await_work: returns when there may be work, or after its own time limit.
+        auth: signs the worker's requests in at the gateway.
         report_crash: tells the exchange that a child ended without an answer.
     """
 
@@ -106,28 +115,60 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         hospital_id: str | None = None,
         warm: WarmProcess | None = None,
         environment: Mapping[str, str] | None = None,
-        await_work: AwaitWork | None = None,
+        auth: HospitalAuth | None = None,
         report_crash: ReportCrash | None = None,
         **options: Any,
     ) -> None:
-        if hospital_id is None or warm is None or await_work is None or report_crash is None:
+        if hospital_id is None or warm is None or auth is None or report_crash is None:
             raise TypeError("a hospital worker is started by `fedmed hospital start`")
+        self._auth = auth
         super().__init__(
             work_pool_name=work_pool_name or pool_name(hospital_id),
             create_pool_if_not_found=False,
             name=f"{hospital_id}-{socket.gethostname()}",
+            heartbeat_interval_seconds=_HEARTBEAT_S,
             **options,
         )
         self._warm = warm
         self._environment = dict(environment or {})
-        self._await_work = await_work
         self._report_crash = report_crash
 
+    @property
+    def _client(self) -> PrefectClient | None:
+        """The base makes its client in ``setup``; each of its requests is signed in."""
+        return self._signed_in_client
+
+    @_client.setter
+    def _client(self, client: PrefectClient | None) -> None:
+        if client is not None:
+            client._client.auth = self._auth
+        self._signed_in_client = client
+
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
-        """Waits on the exchange until there may be work, then asks the Prefect server once."""
-        if self._has_successfully_synced:
-            await self._await_work()
-        return await super().get_and_submit_flow_runs()
+        """Asks for runs; the gateway answers when there are some, or after most of a minute.
+
+        A hospital that is refused, since it is suspended or its credential was replaced, goes on
+        asking, where the base would end.
+        """
+        try:
+            return await super().get_and_submit_flow_runs()
+        except (ExchangeError, httpx.HTTPStatusError) as error:
+            await _pause_if_refused(error)
+            return []
+
+    async def sync_with_backend(self) -> None:
+        """Sends the heartbeat; a hospital that is refused tries again with the next."""
+        try:
+            await super().sync_with_backend()
+        except (ExchangeError, httpx.HTTPStatusError) as error:
+            await _pause_if_refused(error)
+
+    async def _sync_and_initialize(self) -> None:
+        """As the base, which would take a refused first synchronization for a completed one."""
+        await self.sync_with_backend()
+
+    async def _emit_worker_started_event(self) -> None:
+        """Says nothing: an idle hospital needs no second connection."""
 
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Leaves the run's labels alone: one request a run less, and nothing reads them."""
@@ -168,6 +209,7 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
             **self._environment,
             "flow_run": flow_run.model_dump_json(),
             "target": target,
+            "token": self._auth.token.model_dump_json() if self._auth.token else "",
         }
         pid = await self._warm.start(request)
         if task_status is not None:
@@ -190,6 +232,13 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
                 return
 
 
+async def _pause_if_refused(error: Exception) -> None:
+    if isinstance(error, httpx.HTTPStatusError) and not error.response.is_client_error:
+        raise error
+    _log.warning("the coordinator refuses this hospital: %s", error)
+    await anyio.sleep(_REFUSED_PAUSE_S)
+
+
 def run_child(request: Request) -> None:
     """The child's work: one run of one allowed flow, with the site's own environment.
 
@@ -203,9 +252,13 @@ def run_child(request: Request) -> None:
     environment = dict(request)
     flow_run = FlowRun.model_validate_json(environment.pop("flow_run"))
     module, attribute = environment.pop("target").split(":")
+    token = environment.pop("token")
     os.environ.update(environment)
     os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run.id)
     flow = getattr(import_module(module), attribute)
+    auth = auth_of(SiteSettings())
+    if token:
+        auth.token = IssuedToken.model_validate_json(token)
     # The engine watches for suspensions of runs that name a deployment; it reads the deployment
     # back from the server when the flow begins.
     unwatched = flow_run.model_copy(update={"deployment_id": None})
@@ -214,7 +267,9 @@ def run_child(request: Request) -> None:
     quiet = temporary_settings(
         {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
     )
-    with quiet, handle_engine_signals(flow_run.id), warm_client():
+    client = warm_client()
+    client.client._client.auth = auth
+    with quiet, handle_engine_signals(flow_run.id), client:
         # A state, not a result: a flow that ends as Failed has said why and is no crash. No error
         # logger either, since it would send a traceback, and with it data, to the server.
         run_flow(flow, flow_run=unwatched, return_type="state")

@@ -9,7 +9,8 @@ from prefect.states import Completed, Failed
 from fl.invitation import RoundInvitation
 from fl.names import HOSPITAL_FLOW
 from privacy.noise import SecureGenerator
-from tasks.hospital.exchange import ExchangeClient, ExchangeError
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.exchange_errors import ExchangeError
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import SiteSettings, open_site
 from tasks.hospital.stages import take_part
@@ -24,7 +25,7 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
     """
     logger = get_run_logger()
     site = open_site(SiteSettings())  # of this process's environment
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    with ExchangeClient.connect(site.settings.api_url, site.auth) as exchange:
         try:
             seconds = take_part(site, invitation, exchange, generator=SecureGenerator.from_os())
         except (Refusal, ExchangeError) as refusal:

@@ -1,6 +1,6 @@
 """The hospital's client of the exchange: outbound HTTP to one host, nothing else.
 
-    with ExchangeClient.connect(api_url, credential) as exchange:
+    with ExchangeClient.connect(api_url, auth) as exchange:
         exchange.put(round_id, "enrolment", body)
         cohort = exchange.wait_for(round_id, "cohort", timeout_s=60)
 
@@ -13,50 +13,25 @@ import hashlib
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
 import tenacity
-from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fl.invitation import HospitalId, Key
+from tasks.hospital.exchange_errors import ExchangeRefused, ExchangeTimeout, RoundClosed
+from tasks.hospital.tokens import HospitalAuth
 
 HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 CoordinatorKind = Literal["cohort", "survivors", "certificate"]
 
 LONG_POLL_S: Final = 25.0
 RETRY_FOR_S: Final = 20.0
-_TOKEN_MARGIN_S: Final = 30.0
-
-
-class ExchangeError(Exception):
-    """Base of what the exchange may answer."""
-
-
-class ExchangeRefused(ExchangeError):
-    """The exchange refused a request for good; the text gives its problem."""
-
-
-class RoundClosed(ExchangeError):
-    """The coordinator has closed the round; the text gives its reason."""
-
-
-class ExchangeTimeout(ExchangeError):
-    """What a hospital waited for did not come in time."""
-
-
-class Credential(BaseModel):
-    """A hospital's OAuth 2.0 client credential."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    client_id: str
-    client_secret: SecretStr
 
 
 class PublishedIdentity(BaseModel):
@@ -72,15 +47,10 @@ class PublishedIdentity(BaseModel):
 _ROSTER: Final = TypeAdapter(tuple[PublishedIdentity, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    value: str
-    expires_at: float
-
-
 def _is_worth_retrying(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        status = error.response.status_code
+        return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
     return isinstance(error, httpx.TransportError)
 
 
@@ -90,15 +60,12 @@ class ExchangeClient:
     def __init__(
         self,
         client: httpx.Client,
-        credential: Credential,
         *,
         clock: Callable[[], float] = time.monotonic,
         retry_for_s: float = RETRY_FOR_S,
     ) -> None:
         self._client = client
-        self._credential = credential
         self._clock = clock
-        self._token: _Token | None = None
         self._retry = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_worth_retrying),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
@@ -107,17 +74,16 @@ class ExchangeClient:
         )
 
     @classmethod
-    def connect(
-        cls, api_url: str, credential: Credential, *, retry_for_s: float = RETRY_FOR_S
-    ) -> Self:
+    def connect(cls, api_url: str, auth: HospitalAuth, *, retry_for_s: float = RETRY_FOR_S) -> Self:
         """Opens a client for the API at ``api_url``."""
         client = httpx.Client(
             base_url=api_url,
+            auth=auth,
             timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
             trust_env=False,
             verify=_tls(api_url),
         )
-        return cls(client, credential, retry_for_s=retry_for_s)
+        return cls(client, retry_for_s=retry_for_s)
 
     def __enter__(self) -> Self:
         return self
@@ -200,48 +166,11 @@ class ExchangeClient:
             raise ExchangeRefused("GET /exchange/roster: a hospital is shown twice")
         return roster
 
-    def await_work(self, *, after: str | None) -> str | None:
-        """Waits for a dispatch to this hospital; returns its round's id, or None after a while.
-
-        ``after`` is the last round id this returned, so that no dispatch is seen twice or missed.
-        """
-        params: dict[str, str | float] = {"wait_s": LONG_POLL_S}
-        if after is not None:
-            params["after"] = after
-        response = self._request("GET", "/exchange/work", params=params)
-        return response.json()["round_id"] if response.status_code == HTTPStatus.OK else None
-
-    def _request(self, method: str, path: str, **options: object) -> httpx.Response:
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         return self._retry(self._request_once, method, path, options)
 
-    def _request_once(self, method: str, path: str, options: dict[str, object]) -> httpx.Response:
-        headers = {**dict(options.get("headers") or {}), "Authorization": self._authorization()}  # type: ignore[call-overload]
-        response = self._client.request(method, path, **{**options, "headers": headers})  # type: ignore[arg-type]
-        if response.status_code == HTTPStatus.UNAUTHORIZED and self._token is not None:
-            # Revoked or signed by a key that has been rotated: ask once for a fresh one.
-            self._token = None
-            headers["Authorization"] = self._authorization()
-            response = self._client.request(method, path, **{**options, "headers": headers})  # type: ignore[arg-type]
-        return _accepted(response)
-
-    def _authorization(self) -> str:
-        if self._token is None or self._token.expires_at < self._clock():
-            response = self._client.post(
-                "/oauth/token",
-                data={
-                    "grant_type": "client_credentials",
-                    "client_id": self._credential.client_id,
-                    "client_secret": self._credential.client_secret.get_secret_value(),
-                },
-            )
-            if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED):
-                raise ExchangeRefused(
-                    f"client {self._credential.client_id!r}: the credential is not accepted"
-                )
-            grant = _accepted(response).json()
-            lifetime_s = max(float(grant["expires_in"]) - _TOKEN_MARGIN_S, 1.0)
-            self._token = _Token(str(grant["access_token"]), self._clock() + lifetime_s)
-        return f"Bearer {self._token.value}"
+    def _request_once(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
+        return _accepted(self._client.request(method, path, **options))
 
 
 def _tls(api_url: str) -> ssl.SSLContext:
@@ -255,7 +184,10 @@ def _accepted(response: httpx.Response) -> httpx.Response:
     """Returns the response when it is a success; raises what it says otherwise."""
     if response.is_success:
         return response
-    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if (
+        response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        or response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    ):
         response.raise_for_status()
     detail = _problem(response)
     if response.status_code == HTTPStatus.GONE:

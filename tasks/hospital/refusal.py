@@ -15,7 +15,7 @@ from typing import Final
 from db.site_store import SiteStore
 from fl.errors import ModelError, WireError
 from privacy.errors import PlanError, ProtocolError
-from tasks.hospital.exchange import ExchangeError
+from tasks.hospital.exchange_errors import ExchangeError
 
 _MAX_REASON: Final = 500
 

@@ -11,6 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -25,8 +26,8 @@ from db.site_store import SiteStore
 from fl.invitation import HospitalId
 from fl.spec import LEAST_COHORT
 from privacy.secagg.keys import Identity
-from tasks.hospital.exchange import Credential
 from tasks.hospital.ledger import HospitalLedger
+from tasks.hospital.tokens import Credential, HospitalAuth
 
 _SPLIT_KEY_BYTES: Final = 32
 
@@ -83,7 +84,7 @@ class Site:
         settings: where it lies.
         identity: the private keys under which the other hospitals know this one.
         split_key: the secret that fixes which rows are held out of training.
-        credential: its credential at the coordinator.
+        auth: signs its requests to the coordinator in.
         store: its own durable record.
         ledger: its record of privacy loss.
         approvals: what its people have decided on trainings.
@@ -92,7 +93,7 @@ class Site:
     settings: SiteSettings
     identity: Identity
     split_key: bytes
-    credential: Credential
+    auth: HospitalAuth
     store: SiteStore
     ledger: HospitalLedger
     approvals: SiteApprovals
@@ -108,7 +109,7 @@ def open_site(settings: SiteSettings) -> Site:
     Raises:
         SiteIncomplete: there is no credential.
     """
-    credential = read_credential(settings)  # first: a mistyped id must not make keys
+    read_credential(settings)  # first: a mistyped id must not make keys
     keys = _keys_directory(settings)
     database = settings.hospital_home / "site.db"
     store = SiteStore(database)
@@ -119,7 +120,7 @@ def open_site(settings: SiteSettings) -> Site:
             sealing=X25519PrivateKey.from_private_bytes(_secret(keys / "sealing.key", _sealing)),
         ),
         split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
-        credential=credential,
+        auth=auth_of(settings),
         store=store,
         approvals=SiteApprovals(database, store),
         ledger=open_ledger(settings),
@@ -134,6 +135,12 @@ def open_ledger(settings: SiteSettings) -> HospitalLedger:
         # The hospitals of a demo share their environment, and so this folder.
         witness = settings.ledger_witness / f"{settings.hospital_id}-{witness.name}"
     return HospitalLedger(SiteLedger(home / "ledger.db", witness=witness))
+
+
+@lru_cache(maxsize=16)
+def auth_of(settings: SiteSettings) -> HospitalAuth:
+    """Returns what signs a site's requests in; all clients of a process share its token."""
+    return HospitalAuth(settings.api_url, partial(read_credential, settings))
 
 
 def credential_file(settings: SiteSettings) -> Path:

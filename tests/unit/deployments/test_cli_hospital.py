@@ -12,7 +12,7 @@ import pytest
 from deployments import hospital
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from tasks.hospital.exchange import ExchangeRefused
+from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.policy import policy_file, read_policy
 from tasks.hospital.site import SiteIncomplete, SiteSettings, credential_file
 

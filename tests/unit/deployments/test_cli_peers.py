@@ -14,8 +14,10 @@ from deployments import cli_hospital
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from privacy.secagg import Identity
-from tasks.hospital.exchange import Credential, ExchangeRefused, PublishedIdentity
+from tasks.hospital.exchange import PublishedIdentity
+from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.site import Site, credential_file, open_site
+from tasks.hospital.tokens import HospitalAuth
 
 
 class FakeExchange:
@@ -26,8 +28,9 @@ class FakeExchange:
         self.error: Exception | None = None
         self.asked: list[str] = []
 
-    def connect(self, api_url: str, credential: Credential, *, retry_for_s: float) -> Self:
-        assert (credential.client_id, retry_for_s) == ("north", 2.0)
+    def connect(self, api_url: str, auth: HospitalAuth, *, retry_for_s: float) -> Self:
+        assert isinstance(auth, HospitalAuth)
+        assert retry_for_s == 2.0
         self.asked.append(api_url)
         return self
 

@@ -1,4 +1,4 @@
-"""A hospital's line to the exchange: its keys, its long poll, its reports of crashes."""
+"""A hospital's line to the exchange: its keys, its reports of crashes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from deployments import hospital
-from deployments.hospital import _Dispatches, publish_identity
+from deployments.hospital import _Crashes, publish_identity
 from privacy.secagg import Identity
-from tasks.hospital.exchange import ExchangeRefused, RoundClosed
+from tasks.hospital.exchange_errors import ExchangeRefused, RoundClosed
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +26,6 @@ class FakeExchange:
     """As much of the exchange's client as is called; ``errors`` come first."""
 
     errors: list[Exception] = field(default_factory=list)
-    work: list[str | None] = field(default_factory=list)
-    after: list[str | None] = field(default_factory=list)
     published: list[dict[str, str]] = field(default_factory=list)
     sent: list[tuple[UUID, str, bytes]] = field(default_factory=list)
 
@@ -41,11 +39,6 @@ class FakeExchange:
         self._fail()
         self.published.append({"hospital_id": hospital_id, **keys})
 
-    def await_work(self, *, after: str | None) -> str | None:
-        self._fail()
-        self.after.append(after)
-        return self.work.pop(0)
-
     def put(self, round_id: UUID, kind: str, body: bytes) -> None:
         self._fail()
         self.sent.append((round_id, kind, body))
@@ -58,15 +51,14 @@ class FakeExchange:
 @pytest.fixture
 def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
     made = FakeExchange()
-    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda url, credential: made)
-    monkeypatch.setattr(hospital, "_RECONNECT_S", 0.0)
+    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda url, auth: made)
     return made
 
 
 @pytest.fixture
 def site() -> Any:
     settings = SimpleNamespace(hospital_id="north", api_url="http://api")
-    return SimpleNamespace(settings=settings, credential=None, identity=Identity.generate())
+    return SimpleNamespace(settings=settings, auth=None, identity=Identity.generate())
 
 
 def a_run(**parameters: Any) -> Any:
@@ -96,32 +88,9 @@ async def test_other_keys_at_the_coordinator_end_the_hospital(
     assert exchange.published == []
 
 
-async def test_each_wait_begins_after_the_last_dispatch_that_was_seen(
-    exchange: FakeExchange, site: Any
-) -> None:
-    exchange.work = ["r1", None, "r2", None]
-    dispatches = _Dispatches(site)
-    for _ in range(4):
-        await dispatches.wait()
-    assert exchange.after == [None, "r1", "r1", "r2"]
-
-
-@pytest.mark.parametrize("error", [httpx.ConnectError("lost"), ExchangeRefused("suspended")])
-async def test_without_the_exchange_the_worker_goes_on(
-    exchange: FakeExchange, site: Any, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    exchange.errors = [error]
-    exchange.work = ["r1"]
-    dispatches = _Dispatches(site)
-    await dispatches.wait()
-    assert "the exchange does not answer" in caplog.text
-    await dispatches.wait()
-    assert exchange.after == [None]
-
-
 async def test_a_crash_is_a_refusal_of_its_round(exchange: FakeExchange, site: Any) -> None:
     run = a_run(invitation={"round_id": str(ROUND)})
-    await _Dispatches(site).report_crash(run, 137)
+    await _Crashes(site).report(run, 137)
     ((round_id, kind, body),) = exchange.sent
     assert (round_id, kind) == (ROUND, "refusal")
     assert json.loads(body) == {
@@ -134,7 +103,7 @@ async def test_a_crash_is_a_refusal_of_its_round(exchange: FakeExchange, site: A
 async def test_a_run_that_names_no_round_has_nobody_to_tell(
     exchange: FakeExchange, site: Any, parameters: dict[str, Any]
 ) -> None:
-    await _Dispatches(site).report_crash(a_run(**parameters), 1)
+    await _Crashes(site).report(a_run(**parameters), 1)
     assert exchange.sent == []
 
 
@@ -142,5 +111,5 @@ async def test_a_crash_that_cannot_be_reported_does_not_end_the_worker(
     exchange: FakeExchange, site: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange.errors = [RoundClosed("over")]
-    await _Dispatches(site).report_crash(a_run(invitation={"round_id": str(ROUND)}), 1)
+    await _Crashes(site).report(a_run(invitation={"round_id": str(ROUND)}), 1)
     assert "could not report the crash" in caplog.text

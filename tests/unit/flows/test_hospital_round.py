@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flows import hospital_round as flow
-from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
+from tasks.hospital.exchange_errors import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
 
 INVITATION: Any = SimpleNamespace(number=3, training_id="t")
@@ -21,12 +21,12 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the flow with a hospital's part that does what the test says."""
 
     def run(take_part: Any) -> Any:
-        site = SimpleNamespace(settings=SimpleNamespace(api_url="http://api"), credential=None)
+        site = SimpleNamespace(settings=SimpleNamespace(api_url="http://api"), auth=None)
         monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
         monkeypatch.setattr(flow, "SiteSettings", lambda: None)
         monkeypatch.setattr(flow, "open_site", lambda settings: site)
         monkeypatch.setattr(
-            flow.ExchangeClient, "connect", lambda url, credential: nullcontext((url, credential))
+            flow.ExchangeClient, "connect", lambda url, auth: nullcontext((url, auth))
         )
         monkeypatch.setattr(flow, "take_part", take_part)
         return flow.hospital_round.fn(INVITATION)

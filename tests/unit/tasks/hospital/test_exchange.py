@@ -10,16 +10,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tasks.hospital.exchange import (
-    Credential,
-    ExchangeClient,
-    ExchangeRefused,
-    ExchangeTimeout,
-    RoundClosed,
-)
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.exchange_errors import ExchangeRefused, ExchangeTimeout, RoundClosed
+from tasks.hospital.tokens import Credential, HospitalAuth
 
 ROUND = UUID("6f1c1c1e-0000-4000-8000-000000000001")
 CREDENTIAL = Credential(client_id="hospital-1", client_secret=SecretStr("s3cret"))
+AUTH = HospitalAuth("http://api", lambda: CREDENTIAL)
 
 
 class Clock:
@@ -42,8 +39,11 @@ def client(
             return httpx.Response(200, json={"access_token": f"t{number}", "expires_in": 60})
         return answer(request)
 
-    http = httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
-    return ExchangeClient(http, CREDENTIAL, clock=clock or Clock(), retry_for_s=1.0), seen
+    clock = clock or Clock()
+    auth = HospitalAuth("http://api", lambda: CREDENTIAL, clock=clock)
+    transport = httpx.MockTransport(handle)
+    http = httpx.Client(transport=transport, base_url="http://api", auth=auth)
+    return ExchangeClient(http, clock=clock, retry_for_s=1.0), seen
 
 
 def problem(status: int, detail: str) -> httpx.Response:
@@ -59,34 +59,6 @@ def test_a_message_goes_with_its_hash_and_one_token_serves_many():
     first, second = (r for r in seen if r.url.path != "/oauth/token")
     assert first.headers["x-content-sha256"] == hashlib.sha256(b"body").hexdigest()
     assert first.headers["authorization"] == second.headers["authorization"] == "Bearer t1"
-
-
-def test_a_token_is_renewed_before_it_expires():
-    clock = Clock()
-    exchange, seen = client(lambda _: httpx.Response(201), clock)
-    exchange.put(ROUND, "enrolment", b"")
-    clock.now = 31.0
-    exchange.put(ROUND, "upload", b"")
-    assert seen[-1].headers["authorization"] == "Bearer t2"
-
-
-def test_a_revoked_token_is_replaced_once():
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(401 if request.headers["authorization"] == "Bearer t1" else 201)
-
-    exchange, seen = client(answer)
-    exchange.put(ROUND, "enrolment", b"")
-    assert seen[-1].headers["authorization"] == "Bearer t2"
-
-
-def test_a_credential_that_is_not_accepted_is_said_plainly_and_without_the_secret():
-    def handle(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(401, json={"error": "invalid_client"})
-
-    http = httpx.Client(transport=httpx.MockTransport(handle), base_url="http://api")
-    with pytest.raises(ExchangeRefused, match="hospital-1") as caught:
-        ExchangeClient(http, CREDENTIAL).put(ROUND, "enrolment", b"")
-    assert "s3cret" not in str(caught.value)
 
 
 def test_waiting_returns_the_message_when_it_comes():
@@ -140,13 +112,6 @@ def test_altered_weights_are_refused():
         exchange.weights("0" * 64)
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, str(ROUND)), (204, None)])
-def test_waiting_for_work_tells_which_round_and_says_what_it_saw_last(status, expected):
-    exchange, seen = client(lambda _: httpx.Response(status, json={"round_id": str(ROUND)}))
-    assert exchange.await_work(after="r0") == expected
-    assert seen[-1].url.params["after"] == "r0"
-
-
 def test_keys_are_published_under_the_hospital_s_own_name():
     exchange, seen = client(lambda _: httpx.Response(200, json={}))
     exchange.publish_identity("north", signing_key="a" * 64, sealing_key="b" * 64)
@@ -165,7 +130,7 @@ def test_a_server_that_keeps_failing_is_an_error_of_the_server():
         transport=httpx.MockTransport(lambda _: httpx.Response(503)), base_url="http://api"
     )
     with pytest.raises(httpx.HTTPStatusError, match="503"):
-        ExchangeClient(http, CREDENTIAL, retry_for_s=0.05).put(ROUND, "enrolment", b"")
+        ExchangeClient(http, retry_for_s=0.05).put(ROUND, "enrolment", b"")
 
 
 def test_a_refusal_that_is_no_problem_document_is_named_by_its_status():
@@ -189,9 +154,9 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
             super().__init__(**options)
 
     monkeypatch.setattr(httpx, "Client", Client)
-    with ExchangeClient.connect("https://fedmed.example.org", CREDENTIAL):
+    with ExchangeClient.connect("https://fedmed.example.org", AUTH):
         pass
-    with ExchangeClient.connect("http://127.0.0.1:8000", CREDENTIAL) as exchange:
+    with ExchangeClient.connect("http://127.0.0.1:8000", AUTH) as exchange:
         assert not exchange._client.is_closed
     assert exchange._client.is_closed
     secure, plain = made

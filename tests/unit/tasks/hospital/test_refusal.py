@@ -8,7 +8,7 @@ import pytest
 from db.site_store import SiteStore
 from fl.errors import ModelError, WireError
 from privacy.errors import RoundReused, SignatureRefused
-from tasks.hospital.exchange import RoundClosed
+from tasks.hospital.exchange_errors import RoundClosed
 from tasks.hospital.refusal import Refusal, contained
 
 SECRET = "Erika Mustermann, 1957-03-04"

@@ -24,7 +24,7 @@ from privacy.secagg import (
     CohortView,
 )
 from tasks.hospital.charging import split_name
-from tasks.hospital.exchange import ExchangeTimeout, RoundClosed
+from tasks.hospital.exchange_errors import ExchangeTimeout, RoundClosed
 from tasks.hospital.policy import policy_file
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, open_ledger

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 import pytest
 import tenacity
@@ -14,6 +13,7 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.related import object_as_related_resource, tags_as_related_resources
 from prefect.events.schemas.events import Event
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import Abort
 from prefect.settings import (
     PREFECT_API_URL,
@@ -23,6 +23,8 @@ from prefect.settings import (
 )
 from prefect.states import Completed, Pending, Running
 from prefect.utilities.engine import propose_state
+
+from deployments.worker import HospitalWorker
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -85,14 +87,14 @@ async def test_a_worker_s_own_events(north: Any) -> None:
     with settings_of(north):
         async with PrefectEventsClient(checkpoint_every=1) as events:
             await events.emit(event)
-    kept = await _arrived(north, event.id)
+    kept = await _arrived(north, {"id": {"id": [str(event.id)]}})
     assert [item["prefect.resource.role"] for item in kept["related"]] == [
         item.role for item in related
     ]
 
 
-async def _arrived(north: Any, event_id: UUID) -> Any:
-    query = {"filter": {"id": {"id": [str(event_id)]}}}
+async def _arrived(north: Any, found_by: dict[str, Any]) -> Any:
+    query = {"filter": found_by}
 
     async def ask() -> Any:
         return (await north.server.post("/events/filter", json=query)).json()["events"]
@@ -103,5 +105,46 @@ async def _arrived(north: Any, event_id: UUID) -> Any:
         stop=tenacity.stop_after_delay(15),
         sleep=asyncio.sleep,
     )
-    [found] = await looking(ask)
-    return found
+    found = await looking(ask)
+    return found[0]
+
+
+class Forked:
+    """A warm process whose child ends well at once."""
+
+    async def start(self, request: Any) -> int:
+        return 71
+
+    async def wait(self, pid: int) -> int:
+        return 0
+
+    def kill(self, pid: int) -> None:
+        raise AssertionError("nothing was cancelled")
+
+
+async def test_the_hospital_s_worker(
+    gateway: Any, north: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def at_once(*_: Any) -> None:
+        pass
+
+    with settings_of(north):
+        worker = HospitalWorker(
+            hospital_id="north",
+            warm=Forked(),  # type: ignore[arg-type]
+            await_work=at_once,
+            report_crash=at_once,
+        )
+        await worker.start(run_once=True)
+        await EventsWorker.drain_all()
+    assert (await north.upstream_run())["state_type"] == "PENDING"
+    name = f"prefect.worker.hospital.{worker.get_name_slug()}"
+    for event in ("started", "submitted-flow-run", "executed-flow-run", "stopped"):
+        query = {
+            "event": {"name": [f"prefect.worker.{event}"]},
+            "resource": {"id": [name]},
+        }
+        assert await _arrived(north, query), event
+    # Of what it tries, it does without Prefect's channel for workers.
+    logged = [r.getMessage() for r in caplog.records if r.levelname in {"WARNING", "ERROR"}]
+    assert logged == ["gateway refused: hospital=north socket=/work_pools/… rule=call status=403"]

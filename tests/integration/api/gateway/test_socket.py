@@ -189,11 +189,11 @@ async def test_who_calls_is_known_before_the_socket_is_accepted(gateway: Any) ->
         with pytest.raises(InvalidStatus) as denied:
             await gateway.socket(token=token).__aenter__()
         assert denied.value.response.status_code == 401
+        assert denied.value.response.headers["content-type"] == "application/problem+json"
     for options in ({"path": "/events/out"}, {"path": "/logs/out"}, {"subprotocols": None}):
         with pytest.raises(InvalidStatus) as denied:
             await gateway.socket(**options).__aenter__()
         assert denied.value.response.status_code == 403
-        assert denied.value.response.headers["content-type"] == "application/problem+json"
 
 
 async def test_another_standing_closes_the_socket(gateway: Any, north: Any) -> None:

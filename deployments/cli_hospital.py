@@ -56,7 +56,7 @@ def hospital_start(
     ] = False,
 ) -> None:
     """Run a hospital: its worker takes part in the rounds it is invited to."""
-    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
+    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD, hospital_prefect
 
     settings = StackSettings()
     fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
@@ -65,15 +65,16 @@ def hospital_start(
         # none when it forks: begin again where nothing is loaded yet.
         command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
         os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
-    os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
+    site = place(
+        settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
+    )
+    for name, value in hospital_prefect(settings, site.trust).items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
     from deployments.operator import OperatorClient
     from deployments.policy_files import write_first_policy
 
-    site = place(
-        settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
-    )
     if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
         # The operator's own machine: add the hospital as the operator would.
         with OperatorClient.connect(settings) as operator:
@@ -143,7 +144,9 @@ def hospital_accept(
 def _shown_peers(site: Site) -> list[Peer]:
     url, credential = site.settings.api_url, site.credential
     try:
-        with ExchangeClient.connect(url, credential, retry_for_s=_RETRY_FOR_S) as exchange:
+        with ExchangeClient.connect(
+            url, credential, trust=site.settings.trust, retry_for_s=_RETRY_FOR_S
+        ) as exchange:
             return find_peers(site, exchange.roster())
     except ExchangeError as error:
         raise OperatorError(str(error)) from None

@@ -71,6 +71,11 @@ async def _work(site: Site, warm: WarmProcess) -> None:
             tasks.cancel_scope.cancel()
 
 
+def _connect(site: Site) -> ExchangeClient:
+    settings = site.settings
+    return ExchangeClient.connect(settings.api_url, site.credential, trust=settings.trust)
+
+
 def publish_identity(site: Site) -> None:
     """Publishes the hospital's public keys, once the coordinator can be reached.
 
@@ -78,7 +83,7 @@ def publish_identity(site: Site) -> None:
         ExchangeRefused: the coordinator knows other keys of this hospital.
     """
     public = site.identity.public
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    with _connect(site) as exchange:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
             wait=tenacity.wait_exponential(multiplier=0.2, max=5.0),
@@ -96,7 +101,7 @@ class _Dispatches:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._exchange = ExchangeClient.connect(site.settings.api_url, site.credential)
+        self._exchange = _connect(site)
         self._last: str | None = None
 
     async def wait(self) -> None:
@@ -128,5 +133,5 @@ class _Dispatches:
         return self._exchange.await_work(after=self._last)
 
     def _refuse(self, round_id: str, refusal: Refusal) -> None:
-        with ExchangeClient.connect(self._site.settings.api_url, self._site.credential) as exchange:
+        with _connect(self._site) as exchange:
             exchange.put(UUID(round_id), "refusal", refusal.encode())

@@ -10,14 +10,12 @@ A lost connection and a busy server are retried; an answer that is final is rais
 from __future__ import annotations
 
 import hashlib
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -25,6 +23,7 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 
 from fl.invitation import HospitalId, Key
+from tasks.hospital.tls import AddressRefused, Trust, tls_problem
 
 HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 CoordinatorKind = Literal["cohort", "survivors", "certificate"]
@@ -40,6 +39,10 @@ class ExchangeError(Exception):
 
 class ExchangeRefused(ExchangeError):
     """The exchange refused a request for good; the text gives its problem."""
+
+
+class ExchangeUntrusted(ExchangeRefused):
+    """What answers at the address, or the address itself, is not to be trusted."""
 
 
 class RoundClosed(ExchangeError):
@@ -81,7 +84,8 @@ class _Token:
 def _is_worth_retrying(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(error, httpx.TransportError)
+    # What is wrong with a certificate is wrong at the next try too.
+    return isinstance(error, httpx.TransportError) and tls_problem(error) is None
 
 
 class ExchangeClient:
@@ -108,14 +112,27 @@ class ExchangeClient:
 
     @classmethod
     def connect(
-        cls, api_url: str, credential: Credential, *, retry_for_s: float = RETRY_FOR_S
+        cls,
+        api_url: str,
+        credential: Credential,
+        *,
+        trust: Trust = Trust(),  # noqa: B008 - a frozen value
+        retry_for_s: float = RETRY_FOR_S,
     ) -> Self:
-        """Opens a client for the API at ``api_url``."""
+        """Opens a client for the API at ``api_url``.
+
+        Raises:
+            ExchangeUntrusted: the credential must not be sent to that address.
+        """
+        try:
+            context = trust.context(api_url)
+        except AddressRefused as error:
+            raise ExchangeUntrusted(str(error)) from None
         client = httpx.Client(
             base_url=api_url,
             timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
             trust_env=False,
-            verify=_tls(api_url),
+            verify=context,
         )
         return cls(client, credential, retry_for_s=retry_for_s)
 
@@ -212,7 +229,14 @@ class ExchangeClient:
         return response.json()["round_id"] if response.status_code == HTTPStatus.OK else None
 
     def _request(self, method: str, path: str, **options: object) -> httpx.Response:
-        return self._retry(self._request_once, method, path, options)
+        try:
+            return self._retry(self._request_once, method, path, options)
+        except httpx.TransportError as error:
+            raise self._untrusted(error) or error from None
+
+    def _untrusted(self, error: httpx.TransportError) -> ExchangeUntrusted | None:
+        problem = tls_problem(error)
+        return ExchangeUntrusted(f"{self._client.base_url}: {problem}") if problem else None
 
     def _request_once(self, method: str, path: str, options: dict[str, object]) -> httpx.Response:
         headers = {**dict(options.get("headers") or {}), "Authorization": self._authorization()}  # type: ignore[call-overload]
@@ -242,13 +266,6 @@ class ExchangeClient:
             lifetime_s = max(float(grant["expires_in"]) - _TOKEN_MARGIN_S, 1.0)
             self._token = _Token(str(grant["access_token"]), self._clock() + lifetime_s)
         return f"Bearer {self._token.value}"
-
-
-def _tls(api_url: str) -> ssl.SSLContext:
-    """The certificates to trust; for a plain address none, since loading them takes a while."""
-    if urlsplit(api_url).scheme == "https":
-        return ssl.create_default_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:

@@ -27,6 +27,7 @@ from fl.spec import LEAST_COHORT
 from privacy.secagg.keys import Identity
 from tasks.hospital.exchange import Credential
 from tasks.hospital.ledger import HospitalLedger
+from tasks.hospital.tls import Trust
 
 _SPLIT_KEY_BYTES: Final = 32
 
@@ -46,12 +47,19 @@ class SiteSettings(BaseSettings):
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
             want more.
+        ca_file: PEM file with the authority that signs the coordinator's certificate; the machine's
+            own authorities unless set.
+        allow_plain_http: speaks plain HTTP to another machine too, to try things out.
         ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
             disk it shows that the whole site was restored from a backup.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FEDMED_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="FEDMED_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     hospital_id: HospitalId
@@ -61,6 +69,13 @@ class SiteSettings(BaseSettings):
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
     ledger_witness: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+    allow_plain_http: bool = False
+
+    @property
+    def trust(self) -> Trust:
+        """Whom this hospital takes for its coordinator."""
+        return Trust(ca_file=self.ca_file, allow_plain_http=self.allow_plain_http)
 
     def environment(self) -> dict[str, str]:
         """Returns the variables from which a child reads the same settings."""
@@ -72,6 +87,8 @@ class SiteSettings(BaseSettings):
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
+            "FEDMED_CA_FILE": str(self.ca_file or ""),
+            "FEDMED_ALLOW_PLAIN_HTTP": str(self.allow_plain_http),
         }
 
 

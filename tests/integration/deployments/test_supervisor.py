@@ -14,7 +14,8 @@ import pytest
 from deployments.errors import ServiceFailed
 from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack import supervisor
-from deployments.stack.services import Databases, Service
+from deployments.stack.databases import Databases
+from deployments.stack.services import Service
 from deployments.stack.state import StackLock, StackState, read_state
 from deployments.stack.supervisor import Supervisor, main
 
@@ -151,13 +152,13 @@ def test_a_server_that_does_not_listen_to_reason_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(supervisor, "_STOP_GRACE_S", 0.3)
     # Ready only when the stubborn one has its child: its log is served by nobody else.
-    ready = supervisor._is_healthy
+    ready = supervisor.is_healthy
     log = settings.logs / "stubborn.log"
 
-    def healthy(client: Any, url: str) -> bool:
-        return ready(client, url) and bool(log.read_text().strip())
+    def healthy(client: Any, service: Service) -> bool:
+        return ready(client, service) and bool(log.read_text().strip())
 
-    monkeypatch.setattr(supervisor, "_is_healthy", healthy)
+    monkeypatch.setattr(supervisor, "is_healthy", healthy)
     events = run(server(), python("stubborn", STUBBORN))
     parent = events[-1]["state"].services["stubborn"].pid
     child = int(log.read_text())

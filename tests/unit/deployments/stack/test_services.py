@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from deployments.settings import StackSettings
-from deployments.stack.services import Databases, Service, services
-from deployments.stack.supervisor import external_databases, tail
+from deployments.stack.databases import Databases, external_databases
+from deployments.stack.services import Service, services
+from deployments.stack.supervisor import tail
 
 DATABASES = Databases(
     fedmed="postgresql+psycopg2://u:p@db/fedmed",

@@ -153,8 +153,13 @@ def _shown_peers(site: Site) -> list[Peer]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OperatorError(
             f"the coordinator at {url} does not answer ({type(error).__name__}); --api-url names "
-            "another address"
+            f"another address{_hint(url, error)}"
         ) from None
+
+
+def _hint(url: str, error: Exception) -> str:
+    cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    return ", write https:// if it serves HTTPS" if cut_off and url.startswith("http://") else ""
 
 
 def _print(line: str) -> None:

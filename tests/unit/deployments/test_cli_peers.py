@@ -16,6 +16,7 @@ from deployments.settings import StackSettings
 from privacy.secagg import Identity
 from tasks.hospital.exchange import Credential, ExchangeRefused, PublishedIdentity
 from tasks.hospital.site import Site, credential_file, open_site
+from tasks.hospital.tls import Trust
 
 
 class FakeExchange:
@@ -26,7 +27,10 @@ class FakeExchange:
         self.error: Exception | None = None
         self.asked: list[str] = []
 
-    def connect(self, api_url: str, credential: Credential, *, retry_for_s: float) -> Self:
+    def connect(
+        self, api_url: str, credential: Credential, *, trust: Trust, retry_for_s: float
+    ) -> Self:
+        assert trust == Trust()
         assert (credential.client_id, retry_for_s) == ("north", 2.0)
         self.asked.append(api_url)
         return self

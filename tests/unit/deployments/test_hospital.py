@@ -58,7 +58,7 @@ class FakeExchange:
 @pytest.fixture
 def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
     made = FakeExchange()
-    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda url, credential: made)
+    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda url, credential, trust: made)
     monkeypatch.setattr(hospital, "_RECONNECT_S", 0.0)
     return made
 

@@ -26,7 +26,9 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(flow, "SiteSettings", lambda: None)
         monkeypatch.setattr(flow, "open_site", lambda settings: site)
         monkeypatch.setattr(
-            flow.ExchangeClient, "connect", lambda url, credential: nullcontext((url, credential))
+            flow.ExchangeClient,
+            "connect",
+            lambda url, credential, trust: nullcontext((url, credential)),
         )
         monkeypatch.setattr(flow, "take_part", take_part)
         return flow.hospital_round.fn(INVITATION)

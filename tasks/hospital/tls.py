@@ -28,6 +28,7 @@ _NOT_YET_VALID: Final = 9
 _EXPIRED: Final = 10
 _OTHER_NAME: Final = (62, 64)
 _NO_AUTHORITY: Final = (18, 19, 20, 21)
+_NO_TLS: Final = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 
 
 class AddressRefused(Exception):
@@ -115,15 +116,14 @@ def tls_problem(error: BaseException) -> str | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
+    if cause is None or isinstance(cause, ssl.SSLEOFError):
+        return None  # a connection that was cut is worth another try
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _certificate_problem(cause)
-    if cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
+    reason = getattr(cause, "reason", None) or "no reason given"
+    if reason in _NO_TLS:
         return "it answers without TLS: what listens there serves plain HTTP"
-    if cause.reason in ("UNEXPECTED_EOF_WHILE_READING",):
-        return None  # a connection that was cut; worth another try
-    return f"TLS failed ({cause.reason or 'no reason given'})"
+    return f"TLS failed ({reason})"
 
 
 def _certificate_problem(error: ssl.SSLCertVerificationError) -> str:

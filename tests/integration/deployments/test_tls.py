@@ -48,7 +48,7 @@ def serving(certificate: tuple[Path, Path] | None) -> Iterator[int]:
     config = uvicorn.Config(
         coordinator,
         lifespan="off",
-        log_level="critical",
+        log_config=None,
         timeout_graceful_shutdown=1,
         ssl_context_factory=None if context is None else lambda *_: context,
     )

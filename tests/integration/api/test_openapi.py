@@ -34,7 +34,7 @@ CHECKS: Final = [
     checks.response_schema_conformance,
 ]
 BOUNDED: Final = bounds(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     database=None,
     derandomize=True,
@@ -88,20 +88,24 @@ def test_every_answer_is_one_that_the_document_describes(
     mode: GenerationMode,
 ) -> None:
     schema = schemathesis.openapi.from_dict(blocking_api[0].app.openapi())
-    seen: dict[int, int] = {}
+    seen: set[int] = set()
     for found in schema.get_all_operations():
         operation = found.ok()
         if mode is GenerationMode.NEGATIVE and not (operation.body or _parameters(operation)):
             continue  # there is nothing to get wrong
+        needs_token = "security" in operation.definition.raw
 
         @BOUNDED
         @given(case=operation.as_strategy(generation_mode=mode))
-        def answers(case: Any) -> None:
+        def answers(case: Any, needs_token: bool = needs_token) -> None:
             response = send(blocking_api, case, headers_of[who])
-            seen[response.status_code] = seen.get(response.status_code, 0) + 1
+            if needs_token:
+                seen.add(response.status_code)
             case.validate_response(response, checks=CHECKS)
 
         answers()
-    # Nobody gets anywhere; the others get to what they may do.
-    assert (401 in seen) == (who == "nobody")
-    assert sum(seen.values()) > 50
+    if who == "nobody":
+        assert seen == {401}
+    else:
+        assert 401 not in seen
+        assert seen & {200, 201, 422}  # it got as far as what it sent

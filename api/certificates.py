@@ -72,12 +72,15 @@ def pinned_context(cert: Path) -> ssl.SSLContext:
     """Returns what takes this very certificate for the other side's, whatever name it bears.
 
     For clients on the same machine, which reach the API under an address of the machine.
+
+    Raises:
+        CertificateUnusable: the file is missing, unreadable or no PEM.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    own = x509.load_pem_x509_certificates(cert.read_bytes())[0]
+    own = _parsed("FEDMED_TLS_CERT", cert, _read("FEDMED_TLS_CERT", cert))[0]
     context.load_verify_locations(cadata=own.public_bytes(Encoding.DER))
     return context
 

@@ -16,6 +16,8 @@ _ALWAYS: Final = {
 _NO_STORE: Final = "no-store"
 # A year, as the preload lists ask; only the host itself, since its siblings are others' business.
 _HSTS: Final = "max-age=31536000"
+# What the documentation is made of.
+_PAGES: Final = ("text/html", "text/css", "text/javascript", "application/javascript", "image/")
 # Answers for programs show nothing and load nothing; the documentation pages have scripts.
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
 
@@ -50,8 +52,7 @@ class SecurityHeaders:
             headers.setdefault(name, value)
         if self._https:
             headers.setdefault("Strict-Transport-Security", _HSTS)
-        kind = headers.get("content-type", "")
-        if "json" in kind or not kind:
+        if not headers.get("content-type", "").startswith(_PAGES):
             # Whatever the API answers is for the one who asked.
             headers.setdefault("Cache-Control", _NO_STORE)
             headers.setdefault("Content-Security-Policy", _NOTHING)

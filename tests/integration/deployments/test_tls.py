@@ -12,10 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
 from deployments.cli import main
+from deployments.errors import OperatorError
+from deployments.local_api import local_transport
 from deployments.settings import StackSettings
 from tasks.hospital.exchange import Credential, ExchangeClient, ExchangeUntrusted
 from tasks.hospital.tls import Trust
@@ -186,6 +189,30 @@ def test_a_worker_does_not_ask_again_what_a_certificate_has_answered(
         with pytest.raises(ExchangeUntrusted, match="has expired"):
             exchange.roster()
     assert tries == []
+
+
+def test_on_its_own_machine_the_api_is_known_by_its_very_certificate(
+    authority: Any, server: Any, settings: StackSettings
+) -> None:
+    """Whatever name it bears; another certificate of the same authority is not taken for it."""
+    certificate, key = authority.issue("fedmed.example.org")
+    other = authority.issue("fedmed.example.org", name="other")
+    for served, taken in (((certificate, key), True), (other, False)):
+        here = settings.model_copy(
+            update={"tls_cert": certificate, "tls_key": key, "api_port": server(served)}
+        )
+        with httpx.Client(base_url=here.local_api_url, transport=local_transport(here)) as client:
+            if taken:
+                assert client.get("/exchange/roster").status_code == 200
+            else:
+                with pytest.raises(httpx.ConnectError, match="certificate"):
+                    client.get("/exchange/roster")
+
+
+def test_a_missing_certificate_is_the_operator_s_to_mend(settings: StackSettings) -> None:
+    gone = settings.model_copy(update={"tls_cert": Path("/gone"), "tls_key": Path("/gone")})
+    with pytest.raises(OperatorError, match="FEDMED_TLS_CERT: /gone cannot be read"):
+        local_transport(gone)
 
 
 def test_no_version_of_tls_before_1_2_is_spoken(authority: Any, server: Any) -> None:

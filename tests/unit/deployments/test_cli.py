@@ -169,4 +169,4 @@ def test_main_names_each_setting_that_is_wrong(
         cli.main()
     assert ended.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["mlflow_port", "api_port"]
+    assert [line.split(": ")[1] for line in lines] == ["api_port", "mlflow_port"]

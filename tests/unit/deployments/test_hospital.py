@@ -15,6 +15,7 @@ from deployments import hospital
 from deployments.hospital import _Dispatches, publish_identity
 from privacy.secagg import Identity
 from tasks.hospital.exchange import ExchangeRefused, RoundClosed
+from tasks.hospital.tls import Trust
 
 pytestmark = pytest.mark.anyio
 
@@ -65,7 +66,7 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
 
 @pytest.fixture
 def site() -> Any:
-    settings = SimpleNamespace(hospital_id="north", api_url="http://api")
+    settings = SimpleNamespace(hospital_id="north", api_url="http://api", trust=Trust())
     return SimpleNamespace(settings=settings, credential=None, identity=Identity.generate())
 
 

@@ -1,6 +1,6 @@
 """The app: its parts, its routes and its start and end.
 
-    uvicorn --factory api.app:app_from_environment
+    python -m api.serve
 
 The API triggers and reads: it starts flow runs in Prefect, keeps the exchange's mailbox and reads
 the database. It trains nothing and sums nothing.
@@ -33,6 +33,7 @@ from api.gateway import calls, serve
 from api.gateway.gateway import Gateway
 from api.gateway.own import OwnObjects
 from api.gateway.upstream import Upstream, open_transport
+from api.headers import SecurityHeaders
 from api.hub import Hub
 from api.prefect_api import PrefectApi
 from api.routes import audit, exchange, health, hospitals, metrics, models, oauth, trainings
@@ -98,11 +99,12 @@ def create_app(
     install_error_map(app)
     oauth.install_oauth_errors(app)
     app.add_middleware(BodyLimit, limit_for=partial(_largest_body, settings))
+    app.add_middleware(SecurityHeaders, https=settings.api_url.startswith("https://"))
     return app
 
 
 def app_from_environment() -> FastAPI:
-    """Makes the app with settings from the environment, for ``uvicorn --factory``."""
+    """Makes the app with settings from the environment, for uvicorn."""
     return create_app(ApiSettings())
 
 

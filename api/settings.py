@@ -40,7 +40,12 @@ class ApiSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FEDMED_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="FEDMED_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        # An error of one setting would show the others, secrets among them.
+        hide_input_in_errors=True,
     )
 
     database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings())

@@ -31,6 +31,8 @@ def connect(settings: DatabaseSettings) -> Engine:
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
         pool_pre_ping=True,
+        # An error in a log would show what was written: hashes of secrets, names of people.
+        hide_parameters=True,
         connect_args={
             "application_name": "fedmed",
             "connect_timeout": 10,

@@ -141,10 +141,18 @@ def model_add(
 def _show_event(event: Mapping[str, Any]) -> None:
     if event["event"] == "healthy":
         _out.print(f"{event['service']:<10} healthy after {event['seconds']:.1f} s")
+    if event["event"] == "warning":
+        _out.print(f"warning: {event['text']}", highlight=False, soft_wrap=True)
 
 
 def _show_addresses(settings: StackSettings) -> None:
+    from deployments.stack.prefect_secret import prefect_secret_file
+
     _out.print(f"Prefect UI  {settings.prefect_ui}", highlight=False)
+    if (secret := prefect_secret_file(settings)) is not None:
+        _out.print(
+            f"            sign in with the line in {secret}", highlight=False, soft_wrap=True
+        )
     _out.print(f"MLflow UI   {settings.mlflow_url}", highlight=False)
     _out.print(f"API docs    {settings.api_docs}", highlight=False)
 

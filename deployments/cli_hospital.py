@@ -27,7 +27,6 @@ from deployments.cli_policy import policy_app
 from deployments.cli_site import ApiUrl, HospitalId, open_here, place
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from fl.names import GATEWAY_PATH
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.exchange_errors import ExchangeError, ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
@@ -58,7 +57,7 @@ def hospital_start(
     ] = False,
 ) -> None:
     """Run a hospital: its worker takes part in the rounds it is invited to."""
-    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
+    from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD, hospital_prefect
 
     settings = StackSettings()
     fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
@@ -67,16 +66,15 @@ def hospital_start(
         # none when it forks: begin again where nothing is loaded yet.
         command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
         os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
-    address = settings.api_url if api_url is None else api_url
-    os.environ["PREFECT_API_URL"] = f"{address.rstrip('/')}{GATEWAY_PATH}"
+    site = place(
+        settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
+    )
+    os.environ.update(hospital_prefect(site.api_url, site.trust))
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
     from deployments.operator import OperatorClient
     from deployments.policy_files import write_first_policy
 
-    site = place(
-        settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
-    )
     if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
         # The operator's own machine: add the hospital as the operator would.
         with OperatorClient.connect(settings) as operator:
@@ -146,15 +144,22 @@ def hospital_accept(
 def _shown_peers(site: Site) -> list[Peer]:
     url = site.settings.api_url
     try:
-        with ExchangeClient.connect(url, site.auth, retry_for_s=_RETRY_FOR_S) as exchange:
+        with ExchangeClient.connect(
+            site.settings.way, site.auth, retry_for_s=_RETRY_FOR_S
+        ) as exchange:
             return find_peers(site, exchange.roster())
     except ExchangeError as error:
         raise OperatorError(str(error)) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OperatorError(
             f"the coordinator at {url} does not answer ({type(error).__name__}); --api-url names "
-            "another address"
+            f"another address{_hint(url, error)}"
         ) from None
+
+
+def _hint(url: str, error: Exception) -> str:
+    cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    return ", write https:// if it serves HTTPS" if cut_off and url.startswith("http://") else ""
 
 
 def _print(line: str) -> None:

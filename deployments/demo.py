@@ -29,6 +29,7 @@ from deployments.errors import ApiRefused, OperatorError
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
 from deployments.stack import control
+from deployments.stack.prefect_secret import prefect_secret_file
 from deployments.stack.state import StackState
 from fl.spec import TrainingRequest
 from privacy.settings import PrivacySettings
@@ -98,6 +99,9 @@ def run_demo(
             )
             _write(directory / "report.json", report)
             _show_report(console, report)
+            if (secret := prefect_secret_file(settings)) is not None:
+                line = f"sign in to Prefect with the line in {secret}"
+                console.print(line, highlight=False, soft_wrap=True)
             if sys.stdout.isatty():
                 console.print("The stack stays up; Ctrl-C stops it.")
                 with suppress(KeyboardInterrupt):
@@ -305,5 +309,7 @@ def _show_event(console: Console) -> control.Progress:
     def show(event: Mapping[str, Any]) -> None:
         if event["event"] == "healthy":
             console.print(f"{event['service']:<10} healthy after {event['seconds']:.1f} s")
+        if event["event"] == "warning":
+            console.print(f"warning: {event['text']}", highlight=False, soft_wrap=True)
 
     return show

@@ -10,14 +10,7 @@ from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from websockets import Subprotocol
 
-from fl.names import GATEWAY_PATH
-from tasks.hospital.site import SiteSettings
 from tasks.hospital.tokens import HospitalAuth
-
-
-def gateway_url(settings: SiteSettings) -> str:
-    """Returns the address under which the coordinator serves Prefect's API to this hospital."""
-    return f"{settings.api_url.rstrip('/')}{GATEWAY_PATH}"
 
 
 class HospitalEventsClient(PrefectEventsClient):

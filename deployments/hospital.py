@@ -57,7 +57,7 @@ async def _work(site: Site, warm: WarmProcess) -> None:
         temporary_settings,
     )
 
-    from deployments.gateway_client import gateway_url, sign_events_in
+    from deployments.gateway_client import sign_events_in
     from deployments.worker import HospitalWorker
 
     await anyio.to_thread.run_sync(publish_identity, site)
@@ -70,7 +70,7 @@ async def _work(site: Site, warm: WarmProcess) -> None:
         report_crash=_Crashes(site).report,
     )
     through_gateway = {
-        PREFECT_API_URL: gateway_url(site.settings),
+        PREFECT_API_URL: site.settings.gateway_url,
         PREFECT_WORKER_QUERY_SECONDS: QUERY_SECONDS,
     }
     with temporary_settings(through_gateway):
@@ -80,6 +80,10 @@ async def _work(site: Site, warm: WarmProcess) -> None:
             tasks.cancel_scope.cancel()
 
 
+def _connect(site: Site) -> ExchangeClient:
+    return ExchangeClient.connect(site.settings.way, site.auth)
+
+
 def publish_identity(site: Site) -> None:
     """Publishes the hospital's public keys, once the coordinator can be reached.
 
@@ -87,7 +91,7 @@ def publish_identity(site: Site) -> None:
         ExchangeRefused: the coordinator knows other keys of this hospital.
     """
     public = site.identity.public
-    with ExchangeClient.connect(site.settings.api_url, site.auth) as exchange:
+    with _connect(site) as exchange:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
             wait=tenacity.wait_exponential(multiplier=0.2, max=5.0),
@@ -119,5 +123,5 @@ class _Crashes:
             _log.warning("could not report the crash of %s: %s", flow_run.id, error)
 
     def _refuse(self, round_id: str, refusal: Refusal) -> None:
-        with ExchangeClient.connect(self._site.settings.api_url, self._site.auth) as exchange:
+        with _connect(self._site) as exchange:
             exchange.put(UUID(round_id), "refusal", refusal.encode())

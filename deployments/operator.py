@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import httpx
 
 from deployments.errors import ApiRefused, OperatorError
+from deployments.local_api import local_transport
 from deployments.settings import StackSettings
 from fl.spec import ModelSpec, TrainingRequest
 from tasks.hospital.site import SiteSettings, credential_file, write_secret
@@ -34,7 +35,12 @@ class OperatorClient:
     @classmethod
     def connect(cls, settings: StackSettings) -> Self:
         """Opens a client for the stack of these settings."""
-        client = httpx.Client(base_url=settings.api_url, timeout=_TIMEOUT_S, trust_env=False)
+        client = httpx.Client(
+            base_url=settings.local_api_url,
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+            transport=local_transport(settings),
+        )
         return cls(client, settings.secrets / "operator.json")
 
     def __enter__(self) -> Self:

@@ -7,70 +7,71 @@ settings.home                       # one state directory, .fedmed by default
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
 
-from tasks.hospital.site import AbsolutePath, PeerRule, SiteSettings
+from api.serving import LOOPBACK, AbsolutePath, Port, ServingSettings
+from api.settings import Address
+from tasks.hospital.site import PeerRule, SiteSettings
 
-Port = Annotated[int, Field(ge=1, le=65_535)]
-LOOPBACK: Final = "127.0.0.1"
+__all__ = ["LOOPBACK", "Port", "StackSettings"]
 
 
-class StackSettings(BaseSettings):
+class StackSettings(ServingSettings):
     """One state directory and three ports; a server given by URL is used and not started.
+
+    What it inherits says how the API is served.
 
     Attributes:
         home: the state directory; everything the stack writes lies below it.
         prefect_port: port of the Prefect server and its UI.
         mlflow_port: port of the MLflow server and its UI.
-        api_port: port of the project's API.
+        prefect_url: a Prefect server's API to use instead of the embedded one.
+        prefect_auth_string: ``user:password`` that the Prefect server asks for; the embedded one's
+            is made at its first start unless set.
+        ca_file: the authority that the hospitals of this machine trust, as `SiteSettings.ca_file`.
         database_url: a PostgreSQL server to use instead of the embedded one.
         artifacts: fsspec URL under which weights and round messages are kept.
         secrets_path: directory of the coordinator's secrets, ``secrets`` below home unless set.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="FEDMED_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
-
     home: AbsolutePath = Path(".fedmed")
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
-    api_port: Port = 8000
-    database_url: str | None = None
+    prefect_url: Address | None = Field(default=None, validation_alias="PREFECT_API_URL")
+    prefect_auth_string: SecretStr | None = Field(
+        default=None, validation_alias="PREFECT_API_AUTH_STRING"
+    )
+    ca_file: AbsolutePath | None = None
+    database_url: SecretStr | None = None
     artifacts: str | None = None
     secrets_path: AbsolutePath | None = Field(default=None, validation_alias="FEDMED_SECRETS")
 
     @property
-    def ports(self) -> dict[str, int]:
-        """The stack's ports by the name of their setting."""
+    def listens(self) -> dict[str, tuple[str, int]]:
+        """Host and port of each server that the stack starts, by the setting of the port."""
+        prefect = {"FEDMED_PREFECT_PORT": (LOOPBACK, self.prefect_port)}
         return {
-            "FEDMED_PREFECT_PORT": self.prefect_port,
-            "FEDMED_MLFLOW_PORT": self.mlflow_port,
-            "FEDMED_API_PORT": self.api_port,
+            **({} if self.prefect_url else prefect),
+            "FEDMED_MLFLOW_PORT": (LOOPBACK, self.mlflow_port),
+            "FEDMED_API_PORT": (self.api_host, self.api_port),
         }
 
     @property
     def prefect_ui(self) -> str:
         """Address of the Prefect UI."""
-        return f"http://{LOOPBACK}:{self.prefect_port}"
+        return self.prefect_api_url.removesuffix("/api")
 
     @property
     def prefect_api_url(self) -> str:
         """Address of the Prefect API."""
-        return f"{self.prefect_ui}/api"
+        return (self.prefect_url or f"http://{LOOPBACK}:{self.prefect_port}/api").rstrip("/")
 
     @property
     def mlflow_url(self) -> str:
         """Address of the MLflow server and its UI."""
         return f"http://{LOOPBACK}:{self.mlflow_port}"
-
-    @property
-    def api_url(self) -> str:
-        """Address of the project's API."""
-        return f"http://{LOOPBACK}:{self.api_port}"
 
     @property
     def api_docs(self) -> str:

@@ -25,7 +25,7 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
     """
     logger = get_run_logger()
     site = open_site(SiteSettings())  # of this process's environment
-    with ExchangeClient.connect(site.settings.api_url, site.auth) as exchange:
+    with ExchangeClient.connect(site.settings.way, site.auth) as exchange:
         try:
             seconds = take_part(site, invitation, exchange, generator=SecureGenerator.from_os())
         except (Refusal, ExchangeError) as refusal:

@@ -48,9 +48,27 @@ _FORM_SCHEMA: Final[dict[str, Any]] = {
         },
     }
 }
+# RFC 6749, section 5.2, not a problem document.
+_OAUTH_ERROR: Final[dict[str, Any]] = {
+    "description": "The request is not granted (RFC 6749, section 5.2)",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": _TEXT, "error_description": _TEXT},
+            }
+        }
+    },
+}
 
 
-@router.post(TOKEN_PATH, summary="Get an access token", openapi_extra=_FORM_SCHEMA)
+@router.post(
+    TOKEN_PATH,
+    summary="Get an access token",
+    openapi_extra=_FORM_SCHEMA,
+    responses={400: _OAUTH_ERROR, 401: _OAUTH_ERROR, 429: _OAUTH_ERROR},
+)
 async def token(request: Request, response: Response, services: ServicesDep) -> TokenResponse:
     """Issues a token to a person (``password``) or a hospital (``client_credentials``)."""
     body = await read_body(request, limit=_MAX_FORM_BYTES)

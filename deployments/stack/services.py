@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from deployments.settings import LOOPBACK, StackSettings
+from deployments.stack.databases import Databases
+from deployments.stack.prefect_secret import prefect_secret
+from fl.names import GATEWAY_PATH
+from tasks.hospital.tls import Trust
 
 NO_TELEMETRY: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -31,15 +35,12 @@ ONE_THREAD: Final = {
     # Arrow's allocator, which pandas brings, would start a thread at import.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Databases:
-    """URLs of the three databases, for SQLAlchemy; Prefect's with its own driver."""
-
-    fedmed: str
-    prefect: str
-    mlflow: str
+# A hospital has no business with the coordinator's database, files or secrets; nor has MLflow.
+_COORDINATOR_S: Final = (
+    *("FEDMED_DATABASE_URL", "FEDMED_ARTIFACTS", "FEDMED_SECRETS"),
+    *("FEDMED_TLS_CERT", "FEDMED_TLS_KEY"),
+    *("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,19 +50,30 @@ class Service:
     Attributes:
         name: its name in messages, in ``stack.json`` and of its log file.
         command: argument vector.
-        environment: variables on top of the supervisor's own.
+        environment: variables on top of the supervisor's own; secrets are passed here, since
+            everyone on the machine may read the arguments of a process.
+        withheld: variables of the supervisor's own that it does not get.
         health_url: answers 200 once the server serves; None for hospitals, which have no port.
+        health_auth: user and password that the health check needs.
     """
 
     name: str
     command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    withheld: tuple[str, ...] = ()
     health_url: str | None = None
+    health_auth: tuple[str, str] | None = field(default=None, repr=False)
 
 
 def client_environment(settings: StackSettings, databases: Databases) -> dict[str, str]:
-    """Returns what a process of the coordinator needs to find its servers."""
+    """Returns what a process of the coordinator needs to find its servers.
+
+    Raises:
+        SecretExposed: a secret on the disk is open to others.
+    """
+    secret = prefect_secret(settings)
     return {
+        **({} if secret is None else {"PREFECT_API_AUTH_STRING": secret}),
         **NO_TELEMETRY,
         **ONE_THREAD,
         **LEAN_CLIENT,
@@ -84,21 +96,21 @@ def client_environment(settings: StackSettings, databases: Databases) -> dict[st
 def services(
     settings: StackSettings, databases: Databases, *, hospitals: Mapping[str, Path]
 ) -> tuple[Service, ...]:
-    """Returns the stack's servers; ``hospitals`` maps ids to data paths that run here too."""
+    """Returns the stack's servers; ``hospitals`` maps ids to data paths that run here too.
+
+    Raises:
+        SecretExposed: a secret on the disk is open to others.
+    """
     shared = client_environment(settings, databases)
+    auth = shared.get("PREFECT_API_AUTH_STRING")
     stack = [
-        _prefect(settings, databases, shared),
+        *(() if settings.prefect_url else (_prefect(settings, databases, shared),)),
         _mlflow(settings, databases, shared),
         Service(
             name="api",
-            command=(
-                *_python("uvicorn"),
-                *("--factory", "api.app:app_from_environment"),
-                *("--host", LOOPBACK, "--port", str(settings.api_port)),
-                *("--no-access-log", "--timeout-graceful-shutdown", "2"),
-            ),
-            environment=shared,
-            health_url=f"{settings.api_url}/health",
+            command=_python("api.serve"),
+            environment={**shared, **settings.serving_environment()},
+            health_url=f"{settings.local_api_url}/health",
         ),
         Service(
             name="coordinator",
@@ -107,23 +119,41 @@ def services(
             environment={**shared, "PREFECT_WORKER_QUERY_SECONDS": "1"},
             # It has no port; it is ready to work once its deployments are registered.
             health_url=f"{settings.prefect_api_url}/deployments/name/federated-round/federated-round",
+            health_auth=None if auth is None else _user_and_password(auth),
         ),
     ]
     if hospitals:
+        trust = Trust(ca_file=settings.ca_file)
         pairs = tuple(f"{hospital_id}={path}" for hospital_id, path in hospitals.items())
-        # A hospital has no business with the coordinator's database or secrets.
         stack.append(
             Service(
                 name="hospitals",
                 command=(*_python("deployments.stack.hospitals"), *pairs),
                 environment={
-                    key: value
-                    for key, value in shared.items()
-                    if key not in ("FEDMED_DATABASE_URL", "FEDMED_ARTIFACTS", "FEDMED_SECRETS")
+                    **_without_secrets(shared),
+                    **hospital_prefect(settings.api_url, trust),
                 },
+                withheld=_COORDINATOR_S,
             )
         )
     return tuple(stack)
+
+
+def hospital_prefect(api_url: str, trust: Trust) -> dict[str, str]:
+    """Returns how a hospital's process reaches Prefect: through the coordinator's gateway."""
+    return {
+        "PREFECT_API_URL": f"{api_url.rstrip('/')}{GATEWAY_PATH}",
+        **trust.prefect_environment(),
+    }
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in environment.items() if key not in _COORDINATOR_S}
+
+
+def _user_and_password(secret: str) -> tuple[str, str]:
+    user, _, password = secret.partition(":")
+    return user, password
 
 
 def _python(module: str) -> tuple[str, ...]:
@@ -139,6 +169,7 @@ def _prefect(settings: StackSettings, databases: Databases, shared: Mapping[str,
         ),
         environment={
             **shared,
+            "PREFECT_SERVER_API_AUTH_STRING": shared["PREFECT_API_AUTH_STRING"],
             "PREFECT_API_DATABASE_CONNECTION_URL": databases.prefect,
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             "PREFECT_UI_API_URL": settings.prefect_api_url,
@@ -155,17 +186,23 @@ def _mlflow(settings: StackSettings, databases: Databases, shared: Mapping[str, 
         command=(
             *_python("mlflow"),
             *("server", "--host", LOOPBACK, "--port", str(settings.mlflow_port)),
-            *("--workers", "1", "--backend-store-uri", databases.mlflow),
+            *("--workers", "1"),
             *("--artifacts-destination", artifacts.as_uri()),
         ),
         environment={
+            **{
+                key: value
+                for key, value in _without_secrets(shared).items()
+                if key != "MLFLOW_TRACKING_URI"
+            },
+            "MLFLOW_BACKEND_STORE_URI": databases.mlflow,
             # Without this MLflow starts ten processes and takes 1.9 GB.
-            **{key: value for key, value in shared.items() if key != "MLFLOW_TRACKING_URI"},
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "PATH": os.pathsep.join(
                 # MLflow starts uvicorn by name.
                 (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
             ),
         },
+        withheld=_COORDINATOR_S,
         health_url=f"{settings.mlflow_url}/health",
     )

@@ -24,22 +24,29 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import httpx
 import psutil
 
-from db.embedded import EmbeddedServer, ensure_databases, start_embedded
+from api.auth.secret_files import SecretExposed
+from api.certificates import CertificateUnusable
+from api.serving import ServingUnsafe
+from db.embedded import EmbeddedServer, start_embedded
 from db.migrate import upgrade
 from deployments.errors import OperatorError, ServiceFailed
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
+from deployments.stack.databases import Databases, embedded_databases, external_databases
+from deployments.stack.health import health_client, is_healthy
 from deployments.stack.ports import require_free
-from deployments.stack.services import Databases, Service, services
+from deployments.stack.preflight import check_serving
+from deployments.stack.services import Service, services
 from deployments.stack.state import ServiceState, StackLock, StackState, clear_state, write_state
 from deployments.warm import die_with_parent
 
 _HEALTH_POLL_S: Final = 0.1
 _HEALTH_DEADLINE_S: Final = 180.0
 _STOP_GRACE_S: Final = 8.0
+# What the person who starts the stack can mend; the text says how.
+_MENDABLE: Final = (OperatorError, SecretExposed, ServingUnsafe, CertificateUnusable)
 
 
 class Stopped(Exception):
@@ -102,17 +109,11 @@ class Supervisor:
 
     def _databases(self) -> Databases:
         """Starts PostgreSQL unless a server is configured, and migrates the project's database."""
-        names = ("fedmed", "prefect", "mlflow")
         if self._settings.database_url is not None:
-            databases = external_databases(self._settings.database_url)
+            databases = external_databases(self._settings.database_url.get_secret_value())
         else:
             self._postgres = start_embedded(self._settings.home / "postgres")
-            ensure_databases(self._postgres, names)
-            databases = Databases(
-                fedmed=self._postgres.url("fedmed"),
-                prefect=self._postgres.asyncpg_url("prefect"),
-                mlflow=self._postgres.url("mlflow"),
-            )
+            databases = embedded_databases(self._postgres)
         upgrade(databases.fedmed)
         report("healthy", service="postgres", seconds=round(self._elapsed(), 2))
         return databases
@@ -126,10 +127,11 @@ class Supervisor:
                 operator.add_hospital(self._settings.site(hospital_id, data_path))
 
     def _start(self, service: Service) -> None:
+        own = {key: value for key, value in os.environ.items() if key not in service.withheld}
         with self._log(service.name).open("ab") as log:
             self._processes[service.name] = subprocess.Popen(  # noqa: S603 - our own argument vector
                 service.command,
-                env={**os.environ, **service.environment},
+                env={**own, **service.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -138,7 +140,7 @@ class Supervisor:
 
     def _await_health(self, waiting: list[Service]) -> None:
         deadline = time.monotonic() + _HEALTH_DEADLINE_S
-        with httpx.Client(timeout=2.0, trust_env=False) as client:
+        with health_client(self._settings) as client:
             while waiting:
                 if time.monotonic() > deadline:
                     names = ", ".join(service.name for service in waiting)
@@ -147,7 +149,7 @@ class Supervisor:
                         f"see {self._settings.logs}"
                     )
                 for service in [*waiting]:
-                    if service.health_url and _is_healthy(client, service.health_url):
+                    if is_healthy(client, service):
                         waiting.remove(service)
                         self._healthy[service.name] = round(self._elapsed(), 2)
                         report("healthy", service=service.name, seconds=self._elapsed())
@@ -225,27 +227,6 @@ class Supervisor:
         )
 
 
-def external_databases(url: str) -> Databases:
-    """Returns the three databases on a configured PostgreSQL server.
-
-    ``url`` names the project's database; Prefect and MLflow use the databases ``prefect`` and
-    ``mlflow`` of the same server, which its administrator has created.
-    """
-    from sqlalchemy.engine import make_url
-
-    fedmed = make_url(url).set(drivername="postgresql+psycopg2")
-
-    def sibling(name: str, driver: str) -> str:
-        sibling_url = fedmed.set(database=name, drivername=driver)
-        return sibling_url.render_as_string(hide_password=False)
-
-    return Databases(
-        fedmed=fedmed.render_as_string(hide_password=False),
-        prefect=sibling("prefect", "postgresql+asyncpg"),
-        mlflow=sibling("mlflow", "postgresql+psycopg2"),
-    )
-
-
 def _ends_with(supervisor: int) -> Callable[[], None]:
     def prepare() -> None:
         die_with_parent(supervisor, signal.SIGTERM)
@@ -268,13 +249,6 @@ def tail(log: Path, lines: int = 12) -> str:
         return "".join(deque(file, maxlen=lines))
 
 
-def _is_healthy(client: httpx.Client, url: str) -> bool:
-    try:
-        return client.get(url).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False  # not listening yet
-
-
 def main(arguments: list[str]) -> int:
     """Runs the supervisor; returns its exit code."""
     lifeline = "--lifeline" in arguments
@@ -282,15 +256,17 @@ def main(arguments: list[str]) -> int:
     hospitals = {name: Path(path) for name, path in (pair.split("=", 1) for pair in pairs)}
     settings = StackSettings()
     try:
+        for warning in check_serving(settings):
+            report("warning", text=warning)
         with StackLock(settings.home):
-            require_free(settings.ports)
+            require_free(settings.listens)
             supervisor = Supervisor(settings, hospitals=hospitals)
             for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(signum, supervisor.request_stop)
             if lifeline:
                 supervisor.watch_lifeline()
             supervisor.run()
-    except OperatorError as error:
+    except _MENDABLE as error:
         report("failed", reason=str(error))
         return 2
     return 0

@@ -1,6 +1,6 @@
 """The hospital's client of the exchange: outbound HTTP to one host, nothing else.
 
-    with ExchangeClient.connect(api_url, auth) as exchange:
+    with ExchangeClient.connect(settings.way, site.auth) as exchange:
         exchange.put(round_id, "enrolment", body)
         cohort = exchange.wait_for(round_id, "cohort", timeout_s=60)
 
@@ -10,13 +10,11 @@ A lost connection and a busy server are retried; an answer that is final is rais
 from __future__ import annotations
 
 import hashlib
-import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
@@ -24,14 +22,22 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fl.invitation import HospitalId, Key
-from tasks.hospital.exchange_errors import ExchangeRefused, ExchangeTimeout, RoundClosed
+from tasks.hospital.exchange_errors import (
+    ExchangeRefused,
+    ExchangeTimeout,
+    ExchangeUntrusted,
+    RoundClosed,
+)
+from tasks.hospital.tls import AddressRefused, tls_problem
 from tasks.hospital.tokens import HospitalAuth
+from tasks.hospital.way import Way
 
 HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 CoordinatorKind = Literal["cohort", "survivors", "certificate"]
 
 LONG_POLL_S: Final = 25.0
 RETRY_FOR_S: Final = 20.0
+_TIMEOUT: Final = httpx.Timeout(10.0, read=LONG_POLL_S + 10.0)
 
 
 class PublishedIdentity(BaseModel):
@@ -51,7 +57,8 @@ def _is_worth_retrying(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
-    return isinstance(error, httpx.TransportError)
+    # What is wrong with a certificate is wrong at the next try too.
+    return isinstance(error, httpx.TransportError) and tls_problem(error) is None
 
 
 class ExchangeClient:
@@ -74,15 +81,16 @@ class ExchangeClient:
         )
 
     @classmethod
-    def connect(cls, api_url: str, auth: HospitalAuth, *, retry_for_s: float = RETRY_FOR_S) -> Self:
-        """Opens a client for the API at ``api_url``."""
-        client = httpx.Client(
-            base_url=api_url,
-            auth=auth,
-            timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
-            trust_env=False,
-            verify=_tls(api_url),
-        )
+    def connect(cls, way: Way, auth: HospitalAuth, *, retry_for_s: float = RETRY_FOR_S) -> Self:
+        """Opens a client for the coordinator's API.
+
+        Raises:
+            ExchangeUntrusted: the credential must not be sent to that address.
+        """
+        try:
+            client = way.client(auth=auth, timeout=_TIMEOUT)
+        except AddressRefused as error:
+            raise ExchangeUntrusted(str(error)) from None
         return cls(client, retry_for_s=retry_for_s)
 
     def __enter__(self) -> Self:
@@ -166,18 +174,29 @@ class ExchangeClient:
             raise ExchangeRefused("GET /exchange/roster: a hospital is shown twice")
         return roster
 
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self._retry(self._request_once, method, path, options)
+    def await_work(self, *, after: str | None) -> str | None:
+        """Waits for a dispatch to this hospital; returns its round's id, or None after a while.
+
+        ``after`` is the last round id this returned, so that no dispatch is seen twice or missed.
+        """
+        params: dict[str, str | float] = {"wait_s": LONG_POLL_S}
+        if after is not None:
+            params["after"] = after
+        response = self._request("GET", "/exchange/work", params=params)
+        return response.json()["round_id"] if response.status_code == HTTPStatus.OK else None
+
+    def _request(self, method: str, path: str, **options: object) -> httpx.Response:
+        try:
+            return self._retry(self._request_once, method, path, options)
+        except httpx.TransportError as error:
+            raise self._untrusted(error) or error from None
+
+    def _untrusted(self, error: httpx.TransportError) -> ExchangeUntrusted | None:
+        problem = tls_problem(error)
+        return ExchangeUntrusted(f"{self._client.base_url}: {problem}") if problem else None
 
     def _request_once(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
         return _accepted(self._client.request(method, path, **options))
-
-
-def _tls(api_url: str) -> ssl.SSLContext:
-    """The certificates to trust; for a plain address none, since loading them takes a while."""
-    if urlsplit(api_url).scheme == "https":
-        return ssl.create_default_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:

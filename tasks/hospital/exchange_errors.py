@@ -4,7 +4,8 @@
 
     ExchangeError
     ├── ExchangeRefused       a request was refused for good; the text gives its problem
-    │   └── CredentialRefused     no token: the credential is not accepted, or not any more
+    │   ├── CredentialRefused     no token: the credential is not accepted, or not any more
+    │   └── ExchangeUntrusted     what answers at the address, or the address, is not to be trusted
     ├── RoundClosed           the coordinator has closed the round; the text gives its reason
     └── ExchangeTimeout       what a hospital waited for did not come in time
 """
@@ -22,6 +23,10 @@ class ExchangeRefused(ExchangeError):
 
 class CredentialRefused(ExchangeRefused):
     """No token: the credential is not accepted, or the hospital is suspended or has left."""
+
+
+class ExchangeUntrusted(ExchangeRefused):
+    """What answers at the address, or the address itself, is not to be trusted."""
 
 
 class RoundClosed(ExchangeError):

@@ -24,10 +24,13 @@ from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
+from fl.names import GATEWAY_PATH
 from fl.spec import LEAST_COHORT
 from privacy.secagg.keys import Identity
 from tasks.hospital.ledger import HospitalLedger
+from tasks.hospital.tls import Trust
 from tasks.hospital.tokens import Credential, HospitalAuth
+from tasks.hospital.way import Way
 
 _SPLIT_KEY_BYTES: Final = 32
 
@@ -47,12 +50,19 @@ class SiteSettings(BaseSettings):
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
             want more.
+        ca_file: PEM file with the authority that signs the coordinator's certificate; the machine's
+            own authorities unless set.
+        allow_plain_http: speaks plain HTTP to another machine too, to try things out.
         ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
             disk it shows that the whole site was restored from a backup.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="FEDMED_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="FEDMED_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     hospital_id: HospitalId
@@ -62,6 +72,23 @@ class SiteSettings(BaseSettings):
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
     ledger_witness: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+    allow_plain_http: bool = False
+
+    @property
+    def way(self) -> Way:
+        """The way to the coordinator."""
+        return Way(self.api_url, self.trust)
+
+    @property
+    def gateway_url(self) -> str:
+        """The address under which the coordinator serves Prefect's API to this hospital."""
+        return f"{self.api_url.rstrip('/')}{GATEWAY_PATH}"
+
+    @property
+    def trust(self) -> Trust:
+        """Whom this hospital takes for its coordinator."""
+        return Trust(ca_file=self.ca_file, allow_plain_http=self.allow_plain_http)
 
     def environment(self) -> dict[str, str]:
         """Returns the variables from which a child reads the same settings."""
@@ -73,6 +100,8 @@ class SiteSettings(BaseSettings):
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
+            "FEDMED_CA_FILE": str(self.ca_file or ""),
+            "FEDMED_ALLOW_PLAIN_HTTP": str(self.allow_plain_http),
         }
 
 

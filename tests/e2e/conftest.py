@@ -7,6 +7,7 @@ machine.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -30,6 +31,7 @@ from deployments.errors import ApiRefused
 from deployments.operator import OperatorClient
 from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack import control
+from deployments.stack.prefect_secret import prefect_secret
 from deployments.stack.state import StackState
 from fl.spec import TrainingRequest
 
@@ -37,8 +39,8 @@ HOSPITALS: Final = 3
 ROUNDS: Final = 3
 _FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _ORDER: Final = (
-    *("test_training", "test_privacy", "test_bad_data", "test_hostile_server", "test_lost_run"),
-    *("test_hospital_command", "test_losses", "test_demo"),
+    *("test_training", "test_privacy", "test_secrets", "test_bad_data", "test_hostile_server"),
+    *("test_lost_run", "test_hospital_command", "test_losses", "test_demo"),
 )
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")
 
@@ -250,9 +252,15 @@ def a_running_stack(*, hospitals: int = HOSPITALS) -> Iterator[Stack]:
             folders=folders,
             operator=operator,
             api=rest(settings.api_url, Authorization=f"Bearer {_operator_token(settings)}"),
-            prefect=rest(settings.prefect_api_url),
+            prefect=rest(settings.prefect_api_url, Authorization=_prefect_authorization(settings)),
             mlflow=rest(f"{settings.mlflow_url}/api/2.0/mlflow"),
         )
+
+
+def _prefect_authorization(settings: StackSettings) -> str:
+    secret = prefect_secret(settings)
+    assert secret is not None
+    return f"Basic {base64.b64encode(secret.encode()).decode()}"
 
 
 def _operator_token(settings: StackSettings) -> str:

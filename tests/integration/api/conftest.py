@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
@@ -230,6 +231,18 @@ async def running(settings: ApiSettings, engine: Engine, blobs: BlobStore) -> As
         ) as client,
     ):
         yield Api(app, client, settings, engine, blobs, prefect)
+
+
+@pytest.fixture
+def blocking_api(
+    settings: ApiSettings, engine: Engine, blobs: BlobStore
+) -> Iterator[tuple[Api, BlockingPortal]]:
+    """The running app for a test that is not async, and the way into its event loop."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(running(settings, engine, blobs)) as started,
+    ):
+        yield started, portal
 
 
 @pytest.fixture

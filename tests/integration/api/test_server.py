@@ -1,4 +1,4 @@
-"""The API as a process: it starts from the environment and ends at once, long polls or not."""
+"""The API as a process: it starts from the environment, serves TLS, and ends at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,10 +24,13 @@ from sqlalchemy import Engine
 
 from api.auth.bootstrap import load_signing_key
 from api.auth.tokens import Tokens
+from api.certificates import pinned_context
 from db.queries import hospitals
 from db.session import transaction
 
 pytestmark = pytest.mark.integration
+
+SERVE = (sys.executable, "-m", "api.serve")
 
 
 def free_port() -> int:
@@ -36,39 +41,46 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(database_url: str, directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def serving(
+    database_url: str, directory: Path, tls: tuple[Path, Path] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
+    files = ("", "") if tls is None else tls
     environment = {
         **os.environ,
         "FEDMED_DATABASE_URL": database_url,
         "FEDMED_ARTIFACTS": str(directory / "blobs"),
         "FEDMED_SECRETS": str(directory / "secrets"),
         "FEDMED_API_URL": url,
+        "FEDMED_API_PORT": str(port),
+        "FEDMED_TLS_CERT": str(files[0]),
+        "FEDMED_TLS_KEY": str(files[1]),
         # A test run under coverage must not have the server write its own data.
         "COVERAGE_PROCESS_START": "",
     }
-    command = [sys.executable, "-m", "uvicorn", "--factory", "api.app:app_from_environment"]
     log = directory / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--no-access-log"],
+            SERVE,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        healthy(url, process, log)
+        healthy(url, process, log, True if tls is None else pinned_context(tls[0]))
         yield process, url
     finally:
         process.kill()
         process.wait()
 
 
-def healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def healthy(
+    url: str, process: subprocess.Popen[bytes], log: Path, verify: ssl.SSLContext | bool
+) -> None:
     def ask() -> bool:
         assert process.poll() is None, log.read_text()
-        return httpx.get(f"{url}/health", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/health", trust_env=False, verify=verify).status_code == 200
 
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(httpx.TransportError)
@@ -119,4 +131,60 @@ def test_ends_at_once_with_long_polls_open(
             assert time.monotonic() - started < 5
     log = (tmp_path / "server.log").read_text()
     assert "Traceback" not in log
-    assert "Finished server process" in log
+    assert process.returncode == (0 if number == signal.SIGINT else -number)
+
+
+def serial_of(url: str, authority: Any) -> str:
+    """The serial number of the certificate that a new connection is shown."""
+    parts = urlsplit(url)
+    context = ssl.create_default_context(cafile=authority.file)
+    with (
+        socket.create_connection((parts.hostname, parts.port)) as plain,
+        context.wrap_socket(plain, server_hostname=parts.hostname) as wrapped,
+    ):
+        shown: Any = wrapped.getpeercert()
+        return str(shown["serialNumber"])
+
+
+def test_https_with_the_usual_headers_and_a_renewal_without_a_restart(
+    database_url: str, tmp_path: Path, authority: Any
+) -> None:
+    with serving(database_url, tmp_path, authority.issue(days=(-1, 2))) as (process, url):
+        context = ssl.create_default_context(cafile=authority.file)
+        answer = httpx.get(f"{url}/health", verify=context, trust_env=False)
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "server" not in answer.headers
+        plain = url.replace("https://", "http://")
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{plain}/health", trust_env=False)
+        limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        (soft, most) = next(line for line in limits if "open files" in line).split()[3:5]
+        assert soft == most
+        before = serial_of(url, authority)
+        authority.issue(days=(-1, 90))
+        tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda serial: serial == before),
+            wait=tenacity.wait_fixed(0.2),
+            stop=tenacity.stop_after_delay(30),
+        )(serial_of, url, authority)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"FEDMED_API_HOST": "10.0.0.5"}, "api: plain HTTP on 10.0.0.5"),
+        ({"FEDMED_TLS_CERT": "/c"}, "api: FEDMED_TLS_KEY is not set"),
+        ({"FEDMED_TLS_CERT": "/c", "FEDMED_TLS_KEY": "/k"}, "api: FEDMED_TLS_CERT: /c cannot be"),
+    ],
+)
+def test_what_must_not_be_served_ends_in_one_line(environment: dict[str, str], told: str) -> None:
+    ended = subprocess.run(
+        SERVE, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(told)
+    assert ended.stderr.count("\n") == 1

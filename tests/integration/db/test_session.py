@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from db.models import Hospital
 from db.queries import hospitals
@@ -35,3 +36,10 @@ def test_connections_are_set_up_whatever_the_server_prefers(engine: Engine) -> N
     with engine.connect() as connection:
         for name, value in [("transaction_isolation", "read committed"), ("timezone", "UTC")]:
             assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
+
+
+def test_an_error_shows_nothing_of_what_was_written(engine: Engine) -> None:
+    """It goes to a log, and what is written may be the hash of a secret."""
+    with pytest.raises(DBAPIError) as refused, engine.begin() as connection:
+        connection.execute(text("SELECT CAST(:given AS integer)"), {"given": "a" * 40})
+    assert "[SQL parameters hidden due to hide_parameters=True]" in str(refused.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 from deployments.errors import ServiceFailed
 from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack import supervisor
-from deployments.stack.services import Databases, Service
+from deployments.stack.databases import Databases
+from deployments.stack.services import Service
 from deployments.stack.state import StackLock, StackState, read_state
 from deployments.stack.supervisor import Supervisor, main
 
@@ -151,13 +153,13 @@ def test_a_server_that_does_not_listen_to_reason_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(supervisor, "_STOP_GRACE_S", 0.3)
     # Ready only when the stubborn one has its child: its log is served by nobody else.
-    ready = supervisor._is_healthy
+    ready = supervisor.is_healthy
     log = settings.logs / "stubborn.log"
 
-    def healthy(client: Any, url: str) -> bool:
-        return ready(client, url) and bool(log.read_text().strip())
+    def healthy(client: Any, service: Service) -> bool:
+        return ready(client, service) and bool(log.read_text().strip())
 
-    monkeypatch.setattr(supervisor, "_is_healthy", healthy)
+    monkeypatch.setattr(supervisor, "is_healthy", healthy)
     events = run(server(), python("stubborn", STUBBORN))
     parent = events[-1]["state"].services["stubborn"].pid
     child = int(log.read_text())
@@ -185,6 +187,44 @@ def test_two_services_on_one_port_are_refused_before_anything_starts(
     event = json.loads(capsys.readouterr().out)
     assert event["reason"].endswith("set FEDMED_MLFLOW_PORT to a free port")
     assert not (settings.home / "postgres").exists()
+
+
+def test_what_must_not_be_served_starts_nothing(
+    settings: StackSettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDMED_API_HOST", "10.0.0.5")
+    assert main([]) == 2
+    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert event["reason"].startswith("plain HTTP on 10.0.0.5")
+    monkeypatch.setenv("FEDMED_ALLOW_PLAIN_HTTP", "true")
+    monkeypatch.setenv("FEDMED_MLFLOW_PORT", str(settings.prefect_port))  # ends it a step later
+    assert main([]) == 2
+    warning, failed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert warning["event"] == "warning"
+    assert "is not encrypted" in warning["text"]
+    assert failed["reason"].startswith("port ")
+    assert not (settings.home / "postgres").exists()
+
+
+def test_a_server_does_not_get_what_is_withheld_from_it(
+    run: Callable[..., list[dict[str, Any]]],
+    server: Callable[..., Service],
+    settings: StackSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FEDMED_DATABASE_URL", "postgresql://u:p@db/fedmed")
+    worker = python("worker", "import os, signal; print(sorted(os.environ)); signal.pause()")
+    log = settings.logs / "worker.log"
+    ready = supervisor.is_healthy
+
+    def healthy(client: Any, service: Service) -> bool:
+        return ready(client, service) and bool(log.read_text().strip())
+
+    monkeypatch.setattr(supervisor, "is_healthy", healthy)
+    withheld = ("FEDMED_DATABASE_URL",)
+    run(server(), replace(worker, withheld=withheld, environment={"PYTHONUNBUFFERED": "1"}))
+    assert "FEDMED_HOME" in log.read_text()
+    assert "FEDMED_DATABASE_URL" not in log.read_text()
 
 
 def test_what_an_earlier_stack_left_among_temporary_files_is_gone(

@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StackSettings:
     """A stack below a folder of the test, whatever this process's environment says."""
-    for name in [name for name in os.environ if name.startswith("FEDMED_")]:
+    for name in [name for name in os.environ if name.startswith(("FEDMED_", "PREFECT_API_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FEDMED_HOME", str(tmp_path / "home"))
     return StackSettings()

@@ -41,13 +41,16 @@ def test_up_shows_each_server_as_it_comes_and_the_addresses(
     def detached(given: StackSettings, *, hospitals: Any, progress: Any) -> RunningStack:
         assert (given, hospitals) == (settings, {})
         progress({"event": "healthy", "service": "api", "seconds": 3.25})
+        progress({"event": "warning", "text": "it is not encrypted"})
         progress({"event": "ready", "seconds": 4.0})
         return RunningStack(state, 4.0, lambda: None)
 
     monkeypatch.setattr(control, "detached", detached)
     assert fedmed("up").stdout.splitlines() == [
         "api        healthy after 3.2 s",
+        "warning: it is not encrypted",
         f"Prefect UI  {settings.prefect_ui}",
+        f"            sign in with the line in {settings.secrets / 'prefect-auth'}",
         f"MLflow UI   {settings.mlflow_url}",
         f"API docs    {settings.api_docs}",
         "ready after 4.0 s; `fedmed down` stops it",
@@ -166,4 +169,4 @@ def test_main_names_each_setting_that_is_wrong(
         cli.main()
     assert ended.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["mlflow_port", "api_port"]
+    assert [line.split(": ")[1] for line in lines] == ["api_port", "mlflow_port"]

@@ -18,6 +18,7 @@ from tasks.hospital.exchange import PublishedIdentity
 from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.site import Site, credential_file, open_site
 from tasks.hospital.tokens import HospitalAuth
+from tasks.hospital.way import Way
 
 
 class FakeExchange:
@@ -28,10 +29,10 @@ class FakeExchange:
         self.error: Exception | None = None
         self.asked: list[str] = []
 
-    def connect(self, api_url: str, auth: HospitalAuth, *, retry_for_s: float) -> Self:
+    def connect(self, way: Way, auth: HospitalAuth, *, retry_for_s: float) -> Self:
         assert isinstance(auth, HospitalAuth)
         assert retry_for_s == 2.0
-        self.asked.append(api_url)
+        self.asked.append(way.api_url)
         return self
 
     def __enter__(self) -> Self:

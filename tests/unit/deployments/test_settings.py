@@ -62,10 +62,10 @@ def test_every_address_is_this_machine_s_own(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.mlflow_url == "http://127.0.0.1:2"
     assert settings.api_url == "http://127.0.0.1:3"
     assert settings.api_docs == "http://127.0.0.1:3/docs"
-    assert settings.ports == {
-        "FEDMED_PREFECT_PORT": 1,
-        "FEDMED_MLFLOW_PORT": 2,
-        "FEDMED_API_PORT": 3,
+    assert settings.listens == {
+        "FEDMED_PREFECT_PORT": ("127.0.0.1", 1),
+        "FEDMED_MLFLOW_PORT": ("127.0.0.1", 2),
+        "FEDMED_API_PORT": ("127.0.0.1", 3),
     }
 
 

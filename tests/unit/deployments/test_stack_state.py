@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from deployments.errors import PortTaken, StackRunning
-from deployments.settings import StackSettings
+from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack.ports import require_free
 from deployments.stack.state import StackLock, StackState, clear_state, read_state, write_state
 
@@ -20,7 +20,7 @@ def taken_port():
 
 def test_a_taken_port_is_one_line_that_names_it(taken_port):
     with pytest.raises(PortTaken) as caught:
-        require_free({"FEDMED_PREFECT_PORT": taken_port})
+        require_free({"FEDMED_PREFECT_PORT": (LOOPBACK, taken_port)})
     assert (
         str(caught.value) == f"port {taken_port} is taken; set FEDMED_PREFECT_PORT to a free port"
     )
@@ -28,7 +28,9 @@ def test_a_taken_port_is_one_line_that_names_it(taken_port):
 
 def test_two_settings_with_one_port_are_refused():
     with pytest.raises(PortTaken, match="FEDMED_MLFLOW_PORT"):
-        require_free({"FEDMED_PREFECT_PORT": 1029, "FEDMED_MLFLOW_PORT": 1029})
+        require_free(
+            {"FEDMED_PREFECT_PORT": (LOOPBACK, 1029), "FEDMED_MLFLOW_PORT": (LOOPBACK, 1029)}
+        )
 
 
 def test_only_one_supervisor_owns_a_state_directory(tmp_path):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from deployments.errors import PortTaken
+from deployments.errors import OperatorError, PortTaken
 from deployments.settings import LOOPBACK
 from deployments.stack.ports import require_free
 
@@ -15,8 +15,8 @@ def test_free_ports_pass_and_stay_free() -> None:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    require_free({"FEDMED_API_PORT": port})
-    require_free({"FEDMED_API_PORT": port})
+    require_free({"FEDMED_API_PORT": (LOOPBACK, port)})
+    require_free({"FEDMED_API_PORT": (LOOPBACK, port)})
 
 
 def test_a_port_that_a_closed_connection_still_holds_is_free() -> None:
@@ -30,7 +30,7 @@ def test_a_port_that_a_closed_connection_still_holds_is_free() -> None:
             served, _ = listener.accept()
             served.close()  # the first to close is the one that waits
             assert client.recv(1) == b""
-    require_free({"FEDMED_API_PORT": port})
+    require_free({"FEDMED_API_PORT": (LOOPBACK, port)})
 
 
 def test_the_first_taken_port_is_named() -> None:
@@ -39,4 +39,12 @@ def test_the_first_taken_port_is_named() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} is taken; set FEDMED_API_PORT"):
-            require_free({"FEDMED_API_PORT": port, "FEDMED_MLFLOW_PORT": port})
+            require_free(
+                {"FEDMED_API_PORT": (LOOPBACK, port), "FEDMED_MLFLOW_PORT": (LOOPBACK, port)}
+            )
+
+
+def test_a_host_that_is_not_this_machine_s_is_named() -> None:
+    # 192.0.2.0/24 is nobody's (RFC 5737).
+    with pytest.raises(OperatorError, match=r"^FEDMED_API_HOST=192\.0\.2\.1 is no address of this"):
+        require_free({"FEDMED_API_PORT": ("192.0.2.1", 8000)})

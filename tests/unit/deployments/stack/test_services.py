@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from deployments.settings import StackSettings
-from deployments.stack.services import Databases, Service, services
-from deployments.stack.supervisor import external_databases, tail
+from deployments.stack.databases import Databases, external_databases
+from deployments.stack.services import Service, hospital_prefect, services
+from deployments.stack.supervisor import tail
+from tasks.hospital.tls import Trust
 
 DATABASES = Databases(
     fedmed="postgresql+psycopg2://u:p@db/fedmed",
@@ -40,9 +43,69 @@ def test_hospitals_see_no_database_no_artifacts_and_no_secret(stack: dict[str, S
 
 
 def test_every_server_listens_on_this_machine_alone(stack: dict[str, Service]) -> None:
-    for name in ("prefect", "mlflow", "api"):
+    for name in ("prefect", "mlflow"):
         command = stack[name].command
         assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert stack["api"].environment["FEDMED_API_HOST"] == "127.0.0.1"
+
+
+def test_prefect_s_secret_is_made_once_for_the_coordinator_s_own_processes(
+    stack: dict[str, Service], settings: StackSettings
+) -> None:
+    file = settings.secrets / "prefect-auth"
+    assert file.stat().st_mode & 0o777 == 0o600
+    secret = file.read_text().strip()
+    assert re.fullmatch(r"operator:[A-Za-z0-9_-]{43}", secret)
+    assert stack["prefect"].environment["PREFECT_SERVER_API_AUTH_STRING"] == secret
+    for name in ("api", "coordinator"):
+        assert stack[name].environment["PREFECT_API_AUTH_STRING"] == secret
+    assert stack["coordinator"].health_auth == ("operator", secret.partition(":")[2])
+    again = services(settings, DATABASES, hospitals={})
+    assert again[0].environment["PREFECT_SERVER_API_AUTH_STRING"] == secret
+    for name in ("mlflow", "hospitals"):
+        assert "PREFECT_API_AUTH_STRING" in stack[name].withheld
+        assert "FEDMED_DATABASE_URL" in stack[name].withheld
+    assert "PREFECT_API_AUTH_STRING" not in stack["mlflow"].environment
+
+
+def test_no_secret_is_an_argument_or_shown(
+    stack: dict[str, Service], settings: StackSettings
+) -> None:
+    secret = (settings.secrets / "prefect-auth").read_text().strip()
+    for service in stack.values():
+        assert not any("u:p@db" in part or secret in part for part in service.command)
+        assert "u:p@db" not in repr(service)
+        assert secret not in repr(service)
+    assert "u:p@db" not in repr(DATABASES)
+
+
+def test_a_prefect_server_of_others_is_used_and_not_started(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "https://prefect.example.org/api")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:given")
+    given = StackSettings()
+    stack = {s.name: s for s in services(given, DATABASES, hospitals={})}
+    assert "prefect" not in stack
+    assert "FEDMED_PREFECT_PORT" not in given.listens
+    assert stack["api"].environment["PREFECT_API_URL"] == "https://prefect.example.org/api"
+    assert stack["api"].environment["PREFECT_API_AUTH_STRING"] == "admin:given"
+    assert str(stack["coordinator"].health_url).startswith("https://prefect.example.org/api/")
+    assert not (settings.secrets / "prefect-auth").exists()
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    open_server = services(StackSettings(), DATABASES, hospitals={})
+    assert all("PREFECT_API_AUTH_STRING" not in s.environment for s in open_server)
+
+
+def test_a_hospital_elsewhere_makes_no_secret_of_the_coordinator_s(
+    settings: StackSettings, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    assert hospital_prefect(settings, Trust(ca_file=ca)) == {
+        "PREFECT_API_URL": settings.prefect_api_url,
+        "PREFECT_API_SSL_CERT_FILE": str(ca),
+    }
+    assert not settings.secrets.exists()
 
 
 def test_no_server_calls_home(stack: dict[str, Service]) -> None:
@@ -56,8 +119,7 @@ def test_no_server_calls_home(stack: dict[str, Service]) -> None:
 def test_each_server_has_its_own_database(stack: dict[str, Service]) -> None:
     prefect = stack["prefect"].environment
     assert prefect["PREFECT_API_DATABASE_CONNECTION_URL"] == DATABASES.prefect
-    mlflow = stack["mlflow"].command
-    assert mlflow[mlflow.index("--backend-store-uri") + 1] == DATABASES.mlflow
+    assert stack["mlflow"].environment["MLFLOW_BACKEND_STORE_URI"] == DATABASES.mlflow
     assert "MLFLOW_TRACKING_URI" not in stack["mlflow"].environment
     assert stack["api"].environment["FEDMED_DATABASE_URL"] == DATABASES.fedmed
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.exchange_errors import ExchangeRefused, ExchangeTimeout, RoundClosed
 from tasks.hospital.tokens import Credential, HospitalAuth
+from tasks.hospital.way import Way
 
 ROUND = UUID("6f1c1c1e-0000-4000-8000-000000000001")
 CREDENTIAL = Credential(client_id="hospital-1", client_secret=SecretStr("s3cret"))
@@ -154,9 +155,9 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
             super().__init__(**options)
 
     monkeypatch.setattr(httpx, "Client", Client)
-    with ExchangeClient.connect("https://fedmed.example.org", AUTH):
+    with ExchangeClient.connect(Way("https://fedmed.example.org"), AUTH):
         pass
-    with ExchangeClient.connect("http://127.0.0.1:8000", AUTH) as exchange:
+    with ExchangeClient.connect(Way("http://127.0.0.1:8000"), AUTH) as exchange:
         assert not exchange._client.is_closed
     assert exchange._client.is_closed
     secure, plain = made

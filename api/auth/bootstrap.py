@@ -1,7 +1,8 @@
 """What the first start makes: the user ``operator`` with a random password.
 
-It lies in the secrets directory, beside the signing key (`api.auth.key_ring`). The password is written before the user exists, so that a start
-which is interrupted, or runs twice at a time, never leaves a user whose password nobody has.
+It lies in the secrets directory, beside the signing key (`api.auth.key_ring`). The password is
+written before the user exists, so that a start which is interrupted, or runs twice at a time, never
+leaves a user whose password nobody has.
 """
 
 from __future__ import annotations

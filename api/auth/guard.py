@@ -1,4 +1,4 @@
-"""What stands before a route: a valid token, its subject's standing, a scope, a hospital of its own.
+"""What stands before a route: a valid token, its subject's standing, a scope, a hospital.
 
 @router.get("/models")
 def list_models(caller: Annotated[Principal, may(TRAINING_READ)]) -> ...

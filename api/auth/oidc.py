@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 import httpx
 import jwt
 from jwt.exceptions import PyJWTError
-from pydantic import BaseModel, ConfigDict, FiniteFloat, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, TypeAdapter
 
 from api.auth.issuer_keys import FAMILIES, IssuerKeys
 from api.auth.scopes import SCOPES_OF_ROLE
@@ -35,7 +35,7 @@ _TIMEOUT_S: Final = 5.0
 _TYPES: Final = (None, "JWT", "at+jwt", "application/at+jwt")
 _REQUIRED: Final = ("aud", "exp", "iat", "iss", "sub")
 _ROLE: Final[TypeAdapter[Role]] = TypeAdapter(Role)
-_FOREIGN: Final = (PyJWTError, ValueError, OverflowError, RecursionError)
+_FOREIGN: Final = (PyJWTError, ValueError, RecursionError)
 
 
 def parse_role_map(text: str) -> dict[str, Role]:
@@ -80,7 +80,7 @@ class _Claims(BaseModel):
 
     # It goes into the audit record and into logs.
     sub: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")]
-    exp: FiniteFloat
+    exp: Annotated[FiniteFloat, Field(ge=0, lt=253_402_300_800)]
     iat: FiniteFloat
     nbf: FiniteFloat | None = None
 

@@ -35,11 +35,13 @@ USER_PREFIX: Final = "user:"
 HOSPITAL_PREFIX: Final = "hospital:"
 LONGEST_LIFETIME_S: Final = 86_400
 """Seconds that no setting may exceed."""
-_REQUIRED: Final = ("aud", "exp", "iat", "iss", "jti", "sub")
+_REQUIRED: Final = ("aud", "iat", "iss", "jti", "sub")
 _SHAPE: Final = re.compile(r"[\w-]{1,1024}\.[\w-]{1,4096}\.[\w-]{86}", re.ASCII)
 _REMEMBERED: Final = 4096
 
 Clock = Callable[[], datetime]
+# Seconds since 1970, to the end of the last year that a datetime holds.
+Moment = Annotated[int, Field(ge=0, lt=253_402_300_800)]
 
 
 class TokenRefused(Exception):
@@ -107,7 +109,7 @@ class _Claims(BaseModel):
     sub: Annotated[str, Field(min_length=1)]
     scope: str
     gen: Annotated[int, Field(ge=1)]
-    exp: int
+    exp: Moment
     nbf: int | None = None
     hospital_id: HospitalId | None = None
     client_id: Annotated[str, Field(min_length=1)] | None = None
@@ -206,7 +208,7 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 audience=self._audience,
                 issuer=self._issuer,
-                # Times are held against the clock that issues, below.
+                # The times are held against the clock that issues, below.
                 options={
                     **{f"require_{claim}": True for claim in _REQUIRED},
                     "verify_exp": False,

@@ -7,15 +7,17 @@ import json
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from jose import jwt
 
 from api.auth.bootstrap import ensure_operator
-from api.auth.key_ring import KeyRing, ensure_key
+from api.auth.key_ring import KeyRing, ensure_key, rotate
 from api.auth.passwords import Passwords, new_secret
 from api.auth.scopes import SCOPES_OF_ROLE
+from api.auth.tokens import Tokens
 from db.queries import hospitals
 from db.queries.users import get_user
 from db.session import transaction
@@ -65,6 +67,16 @@ async def test_the_operator_signs_in_with_the_password_of_the_file(api: Any) -> 
     assert listed.status_code == 200
 
 
+async def test_a_start_says_where_its_secrets_are_and_never_what_they_are(
+    api: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "\n".join(record.getMessage() for record in caplog.get_records("setup"))
+    assert str(api.settings.secrets / "operator.json") in said
+    assert str(api.settings.secrets / "signing-key.pem") in said
+    assert operator_file(api)["password"] not in said
+    assert "PRIVATE" not in said
+
+
 async def test_another_start_changes_nothing_but_the_address(api: Any) -> None:
     before, users = operator_file(api), api.contents()["users"]
     ensure_operator(
@@ -104,12 +116,32 @@ def test_two_first_starts_at_once_agree(engine: Any, tmp_path: Any) -> None:
 
 
 async def test_publishes_the_key_that_verifies(api: Any) -> None:
-    (key,) = (await api.client.get("/.well-known/jwks.json")).json()["keys"]
+    answer = await api.client.get("/.well-known/jwks.json")
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    (key,) = answer.json()["keys"]
     claims = jwt.decode(
         api.token("training:read"), key, algorithms=["ES256"], audience=api.settings.audience
     )
     assert claims["iss"] == api.settings.token_issuer
     assert "d" not in key
+
+
+async def test_a_new_key_is_taken_up_while_the_api_runs(api: Any) -> None:
+    old = api.may("training:read")
+    rotate(api.settings.secrets, now=datetime.now(UTC))
+    # Another process signs with it before this one has looked.
+    other = Tokens(
+        KeyRing(api.settings.secrets, longest_lifetime_s=60),
+        issuer=api.settings.token_issuer,
+        audience=api.settings.audience,
+        lifetime_s=60,
+    )
+    new = other.issue(subject="user:test", scopes=frozenset({"training:read"}), generation=1)
+    for header in (old, {"Authorization": f"Bearer {new}"}):
+        assert (await api.client.get("/models", headers=header)).status_code == 200
+    published = (await api.client.get("/.well-known/jwks.json")).json()["keys"]
+    assert len({key["kid"] for key in published}) == 2
+    assert jwt.get_unverified_header(api.token())["kid"] == published[-1]["kid"]
 
 
 @pytest.mark.parametrize("role", ["operator", "scientist", "compliance"])
@@ -277,6 +309,18 @@ async def test_every_route_asks_for_its_scope(api: Any) -> None:
         assert wrong.json()["type"] == "/problems/insufficient-scope"
         assert 'error="insufficient_scope"' in wrong.headers["www-authenticate"]
         assert f'scope="{scope}"' in wrong.headers["www-authenticate"]
+    assert api.contents() == before
+
+
+async def test_a_hospital_reaches_no_route_of_people_whatever_its_token_says(api: Any) -> None:
+    await api.add_hospital("north")
+    before = api.contents()
+    all_scopes = api.may(*ALL_SCOPES, hospital="north")
+    for (method, path), scope in NEEDS.items():
+        if scope != "exchange":
+            answer = await api.client.request(method, path, headers=all_scopes)
+            assert answer.status_code == 403, path
+            assert answer.json()["type"] == "/problems/insufficient-scope"
     assert api.contents() == before
 
 

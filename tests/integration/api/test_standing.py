@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from jose import jwt
 from sqlalchemy import Engine, event, text, update
 
 from api.auth.guard import admit, admit_hospital, admit_hospital_async
+from api.auth.standing import Standings
 from api.errors import Problem
 from db.models import Client
 from db.notify import REVOKED, STANDING, USERS, notify
@@ -191,6 +193,22 @@ async def test_nothing_is_taken_from_memory_while_nobody_listens(
     await until(lambda: not remembered(api, north))
     assert (await roster(api, north)).status_code == 403
     await until(lambda: api.services.standings._listening)  # it listens again
+
+
+async def test_a_process_that_does_not_listen_reads_each_time(api: Any) -> None:
+    standings = Standings(api.engine)
+    token = api.services.tokens.verify(api.token("training:read"))
+    for _ in range(2):
+        assert standings.look_up(token) is not None
+        assert standings.known(token) is None
+
+
+async def test_a_remembered_token_expires(
+    api: Any, north: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=301)
+    monkeypatch.setattr(api.services.tokens, "_clock", lambda: later)
+    assert (await roster(api, north)).status_code == 401
 
 
 async def test_a_reading_from_before_a_change_is_not_remembered(

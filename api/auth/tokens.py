@@ -34,13 +34,12 @@ TOKEN_TYPE: Final = "at+jwt"  # noqa: S105 - the media type of RFC 9068
 USER_PREFIX: Final = "user:"
 HOSPITAL_PREFIX: Final = "hospital:"
 LONGEST_LIFETIME_S: Final = 86_400
-"""Seconds that no setting may exceed."""
 _REQUIRED: Final = ("aud", "iat", "iss", "jti", "sub")
 _SHAPE: Final = re.compile(r"[\w-]{1,1024}\.[\w-]{1,4096}\.[\w-]{86}", re.ASCII)
 _REMEMBERED: Final = 4096
 
 Clock = Callable[[], datetime]
-# Seconds since 1970, to the end of the last year that a datetime holds.
+# Seconds since 1970, while a datetime can hold them.
 Moment = Annotated[int, Field(ge=0, lt=253_402_300_800)]
 
 
@@ -155,7 +154,6 @@ class Tokens:
         self._clock = clock
         self._lifetime_s = lifetime_s
         self._hospital_lifetime_s = hospital_lifetime_s or lifetime_s
-        # Checking a signature takes a tenth of a millisecond, and a token comes again and again.
         self._verified: LRUCache[bytes, tuple[str, AccessToken]] = LRUCache(_REMEMBERED)
         self._lock = threading.Lock()
 

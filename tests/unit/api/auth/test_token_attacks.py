@@ -34,7 +34,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "aud": AUDIENCE,
         "sub": "user:ada",
         "iat": now,
-        "exp": now + timedelta(seconds=60),
+        "exp": now + timedelta(days=1),  # they must not be refused for their age
         "jti": "11111111-2222-3333-4444-555555555555",
         "scope": "training:read",
         "gen": 1,

@@ -24,9 +24,12 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.engine import Engine
 
-from api.auth.bootstrap import ensure_operator, load_signing_key
+from api.auth.bootstrap import ensure_operator
+from api.auth.key_ring import KeyRing, ensure_key
+from api.auth.oidc import open_issuer
 from api.auth.passwords import Passwords
-from api.auth.tokens import SigningKey, Tokens
+from api.auth.standing import Standings
+from api.auth.tokens import Tokens
 from api.bodies import BodyLimit
 from api.errors import install_error_map, problem_schema
 from api.gateway import calls, serve
@@ -36,7 +39,17 @@ from api.gateway.upstream import Upstream, open_transport
 from api.headers import SecurityHeaders
 from api.hub import Hub
 from api.prefect_api import PrefectApi
-from api.routes import audit, exchange, health, hospitals, metrics, models, oauth, trainings
+from api.routes import (
+    audit,
+    exchange,
+    health,
+    hospitals,
+    metrics,
+    models,
+    oauth,
+    trainings,
+    users,
+)
 from api.services import Services
 from api.settings import ApiSettings
 from db.blobs import BlobStore
@@ -49,6 +62,7 @@ _PREFECT_TIMEOUT: Final = httpx.Timeout(30.0, connect=3.0)
 _ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _TAGS: Final = (
     ("sign-in", "Access tokens by OAuth 2.0."),
+    ("users", "The people who may sign in."),
     ("hospitals", "The data-owning institutions."),
     ("models", "Architectures with their data contracts, by name and version."),
     ("trainings", "Series of rounds under one privacy plan."),
@@ -93,7 +107,7 @@ def create_app(
         openapi_tags=[{"name": name, "description": text} for name, text in _TAGS],
         responses={"4XX": {"description": "A problem document", "content": problem_schema()}},
     )
-    for module in (oauth, hospitals, models, trainings, metrics, audit, exchange, health):
+    for module in (oauth, users, hospitals, models, trainings, metrics, audit, exchange, health):
         app.include_router(module.router)
     app.router.routes.extend(serve.routes())
     install_error_map(app)
@@ -118,36 +132,41 @@ async def open_services(
     engine = connect(settings.database)
     try:
         passwords = Passwords()
-        signing_key = await to_thread.run_sync(_first_start, settings, engine, passwords)
-        async with (
-            httpx.AsyncClient(
-                transport=prefect_transport,
-                auth=prefect_auth(settings),
-                timeout=_PREFECT_TIMEOUT,
-                trust_env=False,
-            ) as client,
-            prefect_transport or open_transport() as gateway_transport,
-            Hub(partial(Listener, engine)) as hub,
-        ):
-            yield Services(
-                settings=settings,
-                engine=engine,
-                blobs=BlobStore(settings.artifact_store.artifacts),
-                hub=hub,
-                prefect=PrefectApi(settings.prefect_api_url, client),
-                gateway=open_gateway(settings, gateway_transport),
-                signing_key=signing_key,
-                tokens=Tokens(
-                    signing_key,
-                    issuer=settings.token_issuer,
-                    audience=settings.audience,
-                    lifetime_s=settings.token_lifetime_s,
-                    clock=now,
-                ),
-                passwords=passwords,
-                password_slots=anyio.CapacityLimiter(_PASSWORDS_AT_A_TIME),
-                now=now,
-            )
+        keys = await to_thread.run_sync(_first_start, settings, engine, passwords, now)
+        standings = Standings(engine)
+        with open_issuer(settings.oidc, clock=now) as oidc:
+            async with (
+                httpx.AsyncClient(
+                    transport=prefect_transport,
+                    auth=prefect_auth(settings),
+                    timeout=_PREFECT_TIMEOUT,
+                    trust_env=False,
+                ) as client,
+                prefect_transport or open_transport() as gateway_transport,
+                Hub(partial(Listener, engine), watcher=standings) as hub,
+            ):
+                yield Services(
+                    settings=settings,
+                    engine=engine,
+                    blobs=BlobStore(settings.artifact_store.artifacts),
+                    hub=hub,
+                    prefect=PrefectApi(settings.prefect_api_url, client),
+                    gateway=open_gateway(settings, gateway_transport),
+                    keys=keys,
+                    tokens=Tokens(
+                        keys,
+                        issuer=settings.token_issuer,
+                        audience=settings.audience,
+                        lifetime_s=settings.token_lifetime_s,
+                        hospital_lifetime_s=settings.hospital_token_lifetime_s,
+                        clock=now,
+                    ),
+                    standings=standings,
+                    oidc=oidc,
+                    passwords=passwords,
+                    password_slots=anyio.CapacityLimiter(_PASSWORDS_AT_A_TIME),
+                    now=now,
+                )
     finally:
         engine.dispose()
 
@@ -178,10 +197,14 @@ def ending_waits_at_signals(hub: Hub) -> Iterator[None]:
             signal.signal(ending, handler)
 
 
-def _first_start(settings: ApiSettings, engine: Engine, passwords: Passwords) -> SigningKey:
-    signing_key = load_signing_key(settings.secrets)
+def _first_start(
+    settings: ApiSettings, engine: Engine, passwords: Passwords, now: Callable[[], datetime]
+) -> KeyRing:
+    ensure_key(settings.secrets)
     ensure_operator(engine, settings.secrets, passwords=passwords, token_url=settings.token_url)
-    return signing_key
+    return KeyRing(
+        settings.secrets, longest_lifetime_s=settings.longest_token_lifetime_s, clock=now
+    )
 
 
 def prefect_auth(settings: ApiSettings) -> httpx.BasicAuth | None:

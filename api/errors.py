@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from api.auth.throttle import TooManyFailures
 from api.prefect_api import PrefectRefused, PrefectUnavailable
 from db.errors import (
     AlreadyExists,
@@ -130,6 +131,14 @@ def as_problem(error: Exception) -> Problem:
             return Problem(503, "prefect-unavailable", "Prefect is away", detail=str(error))
         case PrefectRefused():
             return Problem(503, "prefect-refused", "Prefect refused", detail=str(error))
+        case TooManyFailures():
+            return Problem(
+                429,
+                "too-many-failures",
+                "Too many failures",
+                detail=str(error),
+                headers={"Retry-After": str(error.retry_after_s)},
+            )
         case OperationalError() | PoolTimeout():
             return _database_away()
         case DBAPIError() if error.connection_invalidated:
@@ -152,6 +161,16 @@ def too_few_hospitals(*, least: int, found: int) -> Problem:
         "Too few hospitals",
         detail=detail,
         errors=[FieldError("least_cohort", "least", detail)],
+    )
+
+
+def hospital_not_active(hospital_id: str, *, state: str) -> Problem:
+    """A hospital that may not take part: suspended, or not, or no longer, one of the consortium."""
+    return Problem(
+        403,
+        "hospital-suspended",
+        "The hospital may not take part",
+        detail=f"{hospital_id} is {state}: ask the consortium's operator",
     )
 
 
@@ -214,6 +233,7 @@ def install_error_map(app: FastAPI) -> None:
         PlanError,
         PrefectUnavailable,
         PrefectRefused,
+        TooManyFailures,
         DBAPIError,
         PoolTimeout,
         Exception,

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from api.errors import FieldError, Problem
+from api.errors import FieldError, Problem, hospital_not_active
 from api.schemas import Refusal
 from db.blobs import BlobStore, IncomingBlob
 from db.errors import Conflict, NotFound, RoundClosed
@@ -117,13 +117,9 @@ def require_active(session: Session, hospital_id: str) -> None:
     Raises:
         Problem: 403, the hospital is suspended.
     """
-    if hospitals.get_hospital(session, hospital_id).state != "active":
-        raise Problem(
-            403,
-            "hospital-suspended",
-            "The hospital is suspended",
-            detail=f"{hospital_id} is suspended: ask the consortium's operator",
-        )
+    state = hospitals.get_hospital(session, hospital_id).state
+    if state != "active":
+        raise hospital_not_active(hospital_id, state=state)
 
 
 def accept(session: Session, message: HospitalMessage, *, now: datetime) -> bool:

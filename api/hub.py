@@ -46,6 +46,19 @@ class Listening(Protocol):
         """Returns what was notified, after ``timeout_s`` seconds at most."""
 
 
+class Watcher(Protocol):
+    """Whoever wants to hear notices in the hub's own thread, before any waiter wakes."""
+
+    def listening(self) -> None:
+        """From now on, what is notified is heard."""
+
+    def heard(self, notice: Notice) -> None:
+        """This was notified."""
+
+    def lost(self) -> None:
+        """From now on, notices may be missed."""
+
+
 OpenListener = Callable[[], AbstractContextManager[Listening]]
 
 
@@ -110,10 +123,12 @@ class Hub:
 
     Args:
         open_listener: opens a listener on the database; called again after a lost connection.
+        watcher: hears all notices, and whether they are heard.
     """
 
-    def __init__(self, open_listener: OpenListener) -> None:
+    def __init__(self, open_listener: OpenListener, *, watcher: Watcher | None = None) -> None:
         self._open_listener = open_listener
+        self._watcher = watcher
         self._waiters: dict[Topic, set[Subscription]] = {}
         self._stop = threading.Event()
         # The thread sleeps on this and on the listener's socket: it wakes for notices and for its
@@ -199,16 +214,38 @@ class Hub:
         """Listens on one connection until it is lost or the hub stops."""
         loop = self._loop
         assert loop is not None  # noqa: S101 - __aenter__ sets it before the thread starts
-        with self._open_listener() as listener, selectors.DefaultSelector() as ready:
+        with (
+            self._open_listener() as listener,
+            self._watched(),
+            selectors.DefaultSelector() as ready,
+        ):
             ready.register(listener, selectors.EVENT_READ)
             ready.register(self._thread_wakes, selectors.EVENT_READ)
             # Whatever was posted while nobody listened is in the tables: have everyone look.
             loop.call_soon_threadsafe(self._wake_all)
             while not self._stop.is_set():
                 if notices := listener.wait(0):
+                    self._show_watcher(notices)
                     loop.call_soon_threadsafe(self._wake, notices)
                 else:
                     ready.select()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tells the watcher that notices are heard while the block runs."""
+        if self._watcher is None:
+            yield
+            return
+        self._watcher.listening()
+        try:
+            yield
+        finally:
+            self._watcher.lost()
+
+    def _show_watcher(self, notices: list[Notice]) -> None:
+        if self._watcher is not None:
+            for notice in notices:
+                self._watcher.heard(notice)
 
 
 def _topics(notice: Notice) -> tuple[Topic, ...]:

@@ -6,9 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from api.auth.passwords import LEAST_PASSWORD, LONGEST_PASSWORD
+from db.models import Role, UserState
 from fl.invitation import Digest, HospitalId, Key
 from fl.spec import ModelName, ModelSpec, Purpose
 from privacy.plan import PrivacyPlan
@@ -56,6 +58,43 @@ class TokenResponse(_View):
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - not a secret
     expires_in: int
     scope: str
+
+
+class NewUser(_Body):
+    """A person to add."""
+
+    username: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    role: Role
+
+
+class RoleChange(_Body):
+    """Another role for a person."""
+
+    role: Role
+
+
+class PasswordChange(_Body):
+    """A person's own password: the one that counts now, and the next."""
+
+    old: Annotated[SecretStr, Field(max_length=LONGEST_PASSWORD)]
+    new: Annotated[SecretStr, Field(min_length=LEAST_PASSWORD, max_length=LONGEST_PASSWORD)]
+
+
+class UserView(_View):
+    """A person who may sign in, or is suspended."""
+
+    username: str
+    role: Role
+    state: UserState
+    created_at: datetime
+
+
+class OneTimePassword(_View):
+    """A generated password; it is shown this once."""
+
+    username: str
+    role: Role
+    password: str
 
 
 class NewHospital(_Body):

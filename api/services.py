@@ -15,8 +15,11 @@ import anyio
 from fastapi import Depends, Request
 from sqlalchemy.engine import Engine
 
+from api.auth.key_ring import KeyRing
+from api.auth.oidc import OidcIssuer
 from api.auth.passwords import Passwords
-from api.auth.tokens import SigningKey, Tokens
+from api.auth.standing import Standings
+from api.auth.tokens import Tokens
 from api.gateway.gateway import Gateway
 from api.hub import Hub
 from api.prefect_api import PrefectApi
@@ -29,6 +32,9 @@ class Services:
     """The app's parts.
 
     Attributes:
+        keys: sign and verify tokens.
+        standings: how the subjects of tokens stand now.
+        oidc: the external issuer of people's tokens, when there is one.
         password_slots: bounds how many passwords are checked at a time: each takes 19 MiB.
         now: the clock, in UTC.
     """
@@ -39,8 +45,10 @@ class Services:
     hub: Hub
     prefect: PrefectApi
     gateway: Gateway
-    signing_key: SigningKey
+    keys: KeyRing
     tokens: Tokens
+    standings: Standings
+    oidc: OidcIssuer | None
     passwords: Passwords
     password_slots: anyio.CapacityLimiter
     now: Callable[[], datetime]

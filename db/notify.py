@@ -28,19 +28,22 @@ from db.errors import ListenerLost
 
 CHANNEL: Final = "fedmed"
 STANDING: Final = "standing"
+USERS: Final = "users"
+REVOKED: Final = "revoked"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something happened in a round, or to a hospital.
+    """Something happened in a round, or to who may call.
 
     Attributes:
-        round_id: the round; None when it is about a hospital itself.
-        hospital_id: whom it concerns; empty when it concerns all.
-        kind: the kind of the message that was posted, ``closed``, or ``standing``: the hospital was
-            suspended, taken back, has left, or has other credentials.
+        round_id: the round; None when it is about none.
+        hospital_id: whom it concerns; empty when it concerns all. Of ``revoked``: the token's id.
+        kind: the kind of the message that was posted, ``closed``, ``standing``: the hospital was
+            suspended, taken back, has left, or has other credentials, ``users``: a person was
+            suspended or taken back, or has another role or password, or ``revoked``: a token was.
     """
 
     round_id: UUID | None

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from deployments.cli_hospital import hospital_app
 from deployments.cli_privacy import privacy_app
+from deployments.cli_user import auth_app, user_app
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from fl.spec import DEFAULT_PURPOSE
@@ -36,6 +37,8 @@ app = typer.Typer(
 )
 app.add_typer(hospital_app, name="hospital")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(user_app, name="user")
+app.add_typer(auth_app, name="auth")
 model_app = typer.Typer(help="Register models.", no_args_is_help=True)
 app.add_typer(model_app, name="model")
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -87,6 +88,20 @@ class OperatorClient:
     def training(self, training_id: str) -> dict[str, Any]:
         """Returns a training with its rounds."""
         return self._call("GET", f"/training/{training_id}")
+
+    def users(self) -> list[dict[str, Any]]:
+        """Returns the people who may sign in, by name."""
+        found: list[dict[str, Any]] = _accepted(self._send("GET", "/users")).json()
+        return found
+
+    def add_user(self, username: str, *, role: str) -> dict[str, Any]:
+        """Adds a person; returns the generated password."""
+        return self._call("POST", "/users", json={"username": username, "role": role})
+
+    def change_user(self, username: str, change: str, **body: str) -> dict[str, Any]:
+        """Makes one of the API's changes of a person: ``suspend``, ``resume``, ``role``, …."""
+        path = f"/users/{quote(username, safe='')}/{change}"
+        return self._call("POST", path, json=body or None)
 
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         body: dict[str, Any] = _accepted(self._send(method, path, **options)).json()

@@ -1,12 +1,14 @@
-"""What the first start makes: the signing key and the user ``operator`` with a random password.
+"""What the first start makes: the user ``operator`` with a random password.
 
-Both lie in the secrets directory. The password is written before the user exists, so that a start
-which is interrupted, or runs twice at a time, never leaves a user whose password nobody has.
+It lies in the secrets directory, beside the signing key (`api.auth.key_ring`). The password is
+written before the user exists, so that a start which is interrupted, or runs twice at a time, never
+leaves a user whose password nobody has.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -14,25 +16,14 @@ from sqlalchemy.engine import Engine
 
 from api.auth import secret_files
 from api.auth.passwords import Passwords, new_secret
-from api.auth.tokens import SigningKey
 from db.errors import AlreadyExists, NotFound
-from db.queries import credentials
+from db.queries import users
 from db.session import transaction
 
 OPERATOR: Final = "operator"
-SIGNING_KEY_FILE: Final = "signing-key.pem"
 OPERATOR_FILE: Final = "operator.json"
 
-
-def load_signing_key(directory: Path) -> SigningKey:
-    """Reads the signing key, or makes it at the first start.
-
-    Raises:
-        SecretExposed: the key or its directory is open to others.
-        ValueError: the file holds something else.
-    """
-    path = directory / SIGNING_KEY_FILE
-    return SigningKey.from_pem(secret_files.read_or_create(path, SigningKey.generate_pem))
+_log = logging.getLogger(__name__)
 
 
 def ensure_operator(
@@ -52,7 +43,7 @@ def ensure_operator(
         stored = json.loads(secret_files.read_or_create(path, lambda: _encode(first)))
         try:
             with transaction(engine) as session:
-                credentials.add_user(
+                users.add_user(
                     session,
                     username=OPERATOR,
                     password_hash=passwords.hash(stored["password"]),
@@ -60,6 +51,8 @@ def ensure_operator(
                 )
         except AlreadyExists:
             pass  # another process was first, with the password of the same file
+        else:
+            _log.warning("made the user %s; its password is in %s", OPERATOR, path)
     if path.exists():
         stored = json.loads(secret_files.read(path))
         if stored["token_url"] != token_url:
@@ -69,7 +62,7 @@ def ensure_operator(
 def _operator_exists(engine: Engine) -> bool:
     try:
         with transaction(engine) as session:
-            credentials.get_user(session, OPERATOR)
+            users.get_user(session, OPERATOR)
     except NotFound:
         return False
     return True

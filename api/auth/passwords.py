@@ -16,6 +16,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
 _SECRET_BYTES: Final = 32
+LEAST_PASSWORD: Final = 12
+"""Characters of a password that a person chooses."""
+LONGEST_PASSWORD: Final = 1024
 
 
 class WrongSecret(Exception):
@@ -50,6 +53,15 @@ class Passwords:
             raise WrongSecret from None
         if stored is None:
             raise WrongSecret
+
+
+def holds_username(password: str, username: str) -> bool:
+    """Whether the name is among the password, in whatever case.
+
+    >>> holds_username("Ada-Lovelace-1815", "ada")
+    True
+    """
+    return username.casefold() in password.casefold()
 
 
 def new_secret() -> str:

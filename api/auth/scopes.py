@@ -16,6 +16,7 @@ TRAINING_START: Final = "training:start"
 TRAINING_READ: Final = "training:read"
 METRICS_READ: Final = "metrics:read"
 AUDIT_READ: Final = "audit:read"
+USERS_WRITE: Final = "users:write"
 EXCHANGE: Final = "exchange"
 
 SCOPES: Final[Mapping[str, str]] = MappingProxyType(
@@ -26,6 +27,7 @@ SCOPES: Final[Mapping[str, str]] = MappingProxyType(
         TRAINING_READ: "Read hospitals, models, trainings and their rounds.",
         METRICS_READ: "Read the metrics of a model.",
         AUDIT_READ: "Read the audit record.",
+        USERS_WRITE: "Add, suspend and list the people who may sign in.",
         EXCHANGE: "Take part in rounds; hospitals only.",
     }
 )

@@ -12,14 +12,13 @@ import logging
 from http import HTTPStatus
 from typing import Final
 
-from anyio import to_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from api.auth.guard import HospitalCaller, admit_hospital
+from api.auth.guard import HospitalCaller, admit_hospital_async
 from api.bodies import read_body
 from api.errors import Problem, as_problem, problem_response
 from api.gateway.calls import EVENTS_PATH, Call, loggable, match
@@ -117,7 +116,7 @@ async def admitted(services: Services, connection: HTTPConnection) -> HospitalCa
     """
     authorization = connection.headers.get("authorization")
     try:
-        return await to_thread.run_sync(admit_hospital, services, authorization)
+        return await admit_hospital_async(services, authorization)
     except Problem:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""People who sign in and hospitals' OAuth clients; only hashes are kept."""
+"""Hospitals' OAuth clients; only the secret's SHA-256 is kept."""
 
 from __future__ import annotations
 
@@ -7,37 +7,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.errors import AlreadyExists, NotFound
-from db.models import Client, Role, User
+from db.models import Client
 from db.queries.hospitals import get_hospital
-
-
-def add_user(session: Session, *, username: str, password_hash: str, role: Role) -> User:
-    """Adds a user.
-
-    Raises:
-        AlreadyExists: the name is taken.
-    """
-    added = session.scalars(
-        insert(User)
-        .values(username=username, password_hash=password_hash, role=role)
-        .on_conflict_do_nothing(index_elements=[User.username])
-        .returning(User)
-    ).one_or_none()
-    if added is None:
-        raise AlreadyExists("user", username)
-    return added
-
-
-def get_user(session: Session, username: str) -> User:
-    """Returns a user by name.
-
-    Raises:
-        NotFound: no such user.
-    """
-    user = session.scalars(select(User).where(User.username == username)).one_or_none()
-    if user is None:
-        raise NotFound("user", username)
-    return user
 
 
 def add_client(session: Session, *, client_id: str, secret_digest: str, hospital_id: str) -> Client:

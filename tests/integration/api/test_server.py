@@ -22,10 +22,10 @@ import pytest
 import tenacity
 from sqlalchemy import Engine
 
-from api.auth.bootstrap import load_signing_key
+from api.auth.key_ring import KeyRing
 from api.auth.tokens import Tokens
 from api.certificates import pinned_context
-from db.queries import hospitals
+from db.queries import credentials, hospitals
 from db.session import transaction
 
 pytestmark = pytest.mark.integration
@@ -100,15 +100,25 @@ def test_ends_at_once_with_long_polls_open(
 ) -> None:
     with transaction(engine) as session:
         hospitals.add_hospital(session, hospital_id="north", name="North")
+        credentials.add_client(
+            session, client_id="north", secret_digest="0" * 64, hospital_id="north"
+        )
     with serving(database_url, tmp_path) as (process, url):
         assert (
             read_json(tmp_path / "secrets" / "operator.json")["token_url"] == f"{url}/oauth/token"
         )
         tokens = Tokens(
-            load_signing_key(tmp_path / "secrets"), issuer=url, audience="fedmed", lifetime_s=60
+            KeyRing(tmp_path / "secrets", longest_lifetime_s=60),
+            issuer=url,
+            audience="fedmed",
+            lifetime_s=60,
         )
         token = tokens.issue(
-            subject="hospital:north", scopes=frozenset({"exchange"}), hospital_id="north"
+            subject="hospital:north",
+            scopes=frozenset({"exchange"}),
+            generation=1,
+            hospital_id="north",
+            client_id="north",
         )
 
         def poll() -> httpx.Response:

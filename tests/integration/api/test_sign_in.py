@@ -7,16 +7,19 @@ import json
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from jose import jwt
 
-from api.auth.bootstrap import ensure_operator, load_signing_key
+from api.auth.bootstrap import ensure_operator
+from api.auth.key_ring import KeyRing, ensure_key, rotate
 from api.auth.passwords import Passwords, new_secret
 from api.auth.scopes import SCOPES_OF_ROLE
+from api.auth.tokens import Tokens
 from db.queries import hospitals
-from db.queries.credentials import get_user
+from db.queries.users import get_user
 from db.session import transaction
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -64,6 +67,16 @@ async def test_the_operator_signs_in_with_the_password_of_the_file(api: Any) -> 
     assert listed.status_code == 200
 
 
+async def test_a_start_says_where_its_secrets_are_and_never_what_they_are(
+    api: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "\n".join(record.getMessage() for record in caplog.get_records("setup"))
+    assert str(api.settings.secrets / "operator.json") in said
+    assert str(api.settings.secrets / "signing-key.pem") in said
+    assert operator_file(api)["password"] not in said
+    assert "PRIVATE" not in said
+
+
 async def test_another_start_changes_nothing_but_the_address(api: Any) -> None:
     before, users = operator_file(api), api.contents()["users"]
     ensure_operator(
@@ -90,7 +103,8 @@ def test_two_first_starts_at_once_agree(engine: Any, tmp_path: Any) -> None:
 
     def start(_: int) -> str:
         together.wait()
-        key = load_signing_key(tmp_path)
+        ensure_key(tmp_path)
+        key = KeyRing(tmp_path, longest_lifetime_s=60).signing()
         ensure_operator(engine, tmp_path, passwords=Passwords(), token_url="http://x/oauth/token")
         return key.key_id
 
@@ -102,12 +116,32 @@ def test_two_first_starts_at_once_agree(engine: Any, tmp_path: Any) -> None:
 
 
 async def test_publishes_the_key_that_verifies(api: Any) -> None:
-    (key,) = (await api.client.get("/.well-known/jwks.json")).json()["keys"]
+    answer = await api.client.get("/.well-known/jwks.json")
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    (key,) = answer.json()["keys"]
     claims = jwt.decode(
         api.token("training:read"), key, algorithms=["ES256"], audience=api.settings.audience
     )
     assert claims["iss"] == api.settings.token_issuer
     assert "d" not in key
+
+
+async def test_a_new_key_is_taken_up_while_the_api_runs(api: Any) -> None:
+    old = api.may("training:read")
+    rotate(api.settings.secrets, now=datetime.now(UTC))
+    # Another process signs with it before this one has looked.
+    other = Tokens(
+        KeyRing(api.settings.secrets, longest_lifetime_s=60),
+        issuer=api.settings.token_issuer,
+        audience=api.settings.audience,
+        lifetime_s=60,
+    )
+    new = other.issue(subject="user:test", scopes=frozenset({"training:read"}), generation=1)
+    for header in (old, {"Authorization": f"Bearer {new}"}):
+        assert (await api.client.get("/models", headers=header)).status_code == 200
+    published = (await api.client.get("/.well-known/jwks.json")).json()["keys"]
+    assert len({key["kid"] for key in published}) == 2
+    assert jwt.get_unverified_header(api.token())["kid"] == published[-1]["kid"]
 
 
 @pytest.mark.parametrize("role", ["operator", "scientist", "compliance"])
@@ -141,6 +175,8 @@ async def test_a_hospital_signs_in_with_its_secret(api: Any, way: str) -> None:
     assert claims["sub"] == "hospital:north"
     assert claims["hospital_id"] == "north"
     assert claims["scope"] == "exchange"
+    assert (claims["gen"], claims["client_id"]) == (1, "north")
+    assert answer.json()["expires_in"] == claims["exp"] - claims["iat"] == 300
 
 
 WRONG = new_secret()
@@ -244,6 +280,12 @@ NEEDS = {
     ("GET", "/training/status/11111111-2222-3333-4444-555555555555"): "training:read",
     ("GET", "/metrics/breast-cancer"): "metrics:read",
     ("GET", "/audit/events"): "audit:read",
+    ("POST", "/users"): "users:write",
+    ("GET", "/users"): "users:write",
+    ("POST", "/users/ada/suspend"): "users:write",
+    ("POST", "/users/ada/resume"): "users:write",
+    ("POST", "/users/ada/role"): "users:write",
+    ("POST", "/users/ada/password-reset"): "users:write",
     ("GET", "/exchange/work"): "exchange",
     ("GET", "/exchange/roster"): "exchange",
     ("PUT", "/exchange/rounds/11111111-2222-3333-4444-555555555555/upload"): "exchange",
@@ -270,10 +312,23 @@ async def test_every_route_asks_for_its_scope(api: Any) -> None:
     assert api.contents() == before
 
 
+async def test_a_hospital_reaches_no_route_of_people_whatever_its_token_says(api: Any) -> None:
+    await api.add_hospital("north")
+    before = api.contents()
+    all_scopes = api.may(*ALL_SCOPES, hospital="north")
+    for (method, path), scope in NEEDS.items():
+        if scope != "exchange":
+            answer = await api.client.request(method, path, headers=all_scopes)
+            assert answer.status_code == 403, path
+            assert answer.json()["type"] == "/problems/insufficient-scope"
+    assert api.contents() == before
+
+
 async def test_the_table_above_names_every_route(api: Any) -> None:
     document = (await api.client.get("/openapi.json")).json()
     open_to_all = {
         ("POST", "/oauth/token"),
+        ("POST", "/oauth/revoke"),  # its form or its header authenticates
         ("GET", "/.well-known/jwks.json"),
         ("GET", "/health"),
     }
@@ -287,7 +342,8 @@ async def test_the_table_above_names_every_route(api: Any) -> None:
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     assert everything - guarded == open_to_all
-    assert len(guarded) == len(NEEDS)
+    of_anybody = {("PUT", "/users/me/password")}  # needs a token of a person, and no scope
+    assert len(guarded - of_anybody) == len(NEEDS)
     flows = document["components"]["securitySchemes"]["OAuth2"]["flows"]
     assert flows["password"]["tokenUrl"] == "/oauth/token"
     assert "audit:read" in flows["password"]["scopes"]
@@ -308,6 +364,7 @@ async def test_a_wrong_token_is_named_as_such(api: Any) -> None:
 
 
 async def test_the_exchange_is_for_hospitals(api: Any) -> None:
+    # A token that says more than its user's role allows counts for no more than that.
     answer = await api.client.get("/exchange/work", headers=api.may("exchange"))
     assert answer.status_code == 403
-    assert answer.json()["type"] == "/problems/not-a-hospital"
+    assert answer.json()["type"] == "/problems/insufficient-scope"

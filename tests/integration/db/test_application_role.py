@@ -4,13 +4,26 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from db.queries import audit, hospitals, messages, models, participations, rounds, trainings
+from db.queries import (
+    audit,
+    hospitals,
+    messages,
+    models,
+    participations,
+    rounds,
+    sign_ins,
+    standing,
+    tokens,
+    trainings,
+    users,
+)
 from db.session import transaction
 
 pytestmark = pytest.mark.integration
@@ -30,6 +43,20 @@ def restricted(engine: Engine) -> Iterator[Engine]:
     with engine.begin() as connection:
         connection.execute(text(f"DROP OWNED BY {ROLE}"))
         connection.execute(text(f"DROP ROLE {ROLE}"))
+
+
+def test_the_documented_role_is_enough_for_signing_in(restricted: Engine, now: datetime) -> None:
+    with transaction(restricted) as session:
+        users.add_user(session, username="ada", password_hash="x", role="operator")
+        users.set_user_role(session, username="ada", role="operator")
+        for _ in range(2):
+            sign_ins.record_failure(session, key="k", bound=sign_ins.ADDRESS, now=now)
+        sign_ins.clear(session, "k")
+        sign_ins.purge(session, now=now)
+        tokens.revoke(session, jti=uuid4(), expires_at=now, now=now)
+        found = standing.of_user(session, username="ada", jti=uuid4())
+        assert found is not None
+        assert not found.revoked
 
 
 def test_the_documented_role_is_enough_for_a_whole_training(

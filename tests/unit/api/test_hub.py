@@ -107,6 +107,39 @@ async def test_wakes_who_waits_for_it(
         assert hub.waiting == 0
 
 
+class Watching:
+    """Writes down what a watcher is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def listening(self) -> None:
+        self.told.append("listening")
+
+    def heard(self, notice: Notice) -> None:
+        self.told.append(notice.kind)
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+
+async def test_a_watcher_hears_all_and_when_nothing_is_heard(database: FakeDatabase) -> None:
+    watcher = Watching()
+    async with Hub(database.listener, watcher=watcher) as hub:
+        await settled(database)
+        with hub.subscribe([posted(ROUND, "north", "cohort")]) as subscription:
+            database.post("south", "standing")
+            database.post("north", "cohort")
+            assert await subscription.wait(soon())
+            # Before any waiter wakes, so that what it looks at is not from before the notice.
+            assert watcher.told == ["listening", "standing", "cohort"]
+        database.put(ListenerLost("gone"))
+        async with asyncio.timeout(5):
+            while watcher.told[3:] != ["lost", "listening"]:
+                await asyncio.sleep(0.005)
+    assert watcher.told[-1] == "lost"
+
+
 async def test_leaves_the_others_asleep(database: FakeDatabase) -> None:
     async with Hub(database.listener) as hub:
         await settled(database)

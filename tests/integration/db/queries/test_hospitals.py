@@ -7,7 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.errors import AlreadyExists, Conflict, NotFound
-from db.queries import credentials, hospitals
+from db.queries import credentials, hospitals, users
 
 pytestmark = pytest.mark.integration
 
@@ -88,17 +88,17 @@ def test_credentials_are_found_by_name(session: Session) -> None:
     credentials.add_client(
         session, client_id="north-1", secret_digest="d" * 64, hospital_id="north"
     )
-    credentials.add_user(session, username="ada", password_hash="$argon2id$", role="scientist")
+    users.add_user(session, username="ada", password_hash="$argon2id$", role="scientist")
 
     assert credentials.get_client(session, "north-1").hospital_id == "north"
-    assert credentials.get_user(session, "ada").role == "scientist"
+    assert users.get_user(session, "ada").role == "scientist"
     with pytest.raises(AlreadyExists):
-        credentials.add_user(session, username="ada", password_hash="$", role="operator")
+        users.add_user(session, username="ada", password_hash="$", role="operator")
     with pytest.raises(AlreadyExists):
         credentials.add_client(
             session, client_id="north-1", secret_digest="e" * 64, hospital_id="north"
         )
     with pytest.raises(NotFound):
-        credentials.get_user(session, "eve")
+        users.get_user(session, "eve")
     with pytest.raises(NotFound):
         credentials.get_client(session, "eve")

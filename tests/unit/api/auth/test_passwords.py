@@ -5,6 +5,7 @@ import pytest
 from api.auth.passwords import (
     Passwords,
     WrongSecret,
+    holds_username,
     new_secret,
     secret_digest,
     verify_secret,
@@ -54,6 +55,12 @@ def test_secrets_are_random_and_safe_in_a_url() -> None:
     assert first != second
     assert len(first) == 43  # 256 bits
     assert first.replace("-", "").replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("password", ["ada", "xADAx", "Straße of Ada"])
+def test_a_name_is_found_in_a_password_in_whatever_case(password: str) -> None:
+    assert holds_username(password, "ada")
+    assert not holds_username(password, "adam")
 
 
 def test_accepts_the_right_secret_only() -> None:

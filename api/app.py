@@ -29,6 +29,8 @@ from api.auth.passwords import Passwords
 from api.auth.tokens import SigningKey, Tokens
 from api.bodies import BodyLimit
 from api.errors import install_error_map, problem_schema
+from api.gateway.dispatch import Dispatch
+from api.gateway.scheduled import ScheduledRuns
 from api.hub import Hub
 from api.prefect_api import PrefectApi
 from api.routes import audit, exchange, health, hospitals, metrics, models, oauth, trainings
@@ -119,6 +121,11 @@ async def open_services(
                 trust_env=False,
             ) as client,
             Hub(partial(Listener, engine)) as hub,
+            Dispatch(
+                ScheduledRuns(settings.prefect_api_url, client, settings.prefect_api_auth_string),
+                hub,
+                now=now,
+            ) as dispatch,
         ):
             yield Services(
                 settings=settings,
@@ -126,6 +133,7 @@ async def open_services(
                 blobs=BlobStore(settings.artifact_store.artifacts),
                 hub=hub,
                 prefect=PrefectApi(settings.prefect_api_url, client),
+                dispatch=dispatch,
                 signing_key=signing_key,
                 tokens=Tokens(
                     signing_key,

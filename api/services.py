@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 
 from api.auth.passwords import Passwords
 from api.auth.tokens import SigningKey, Tokens
+from api.gateway.dispatch import Dispatch
 from api.hub import Hub
 from api.prefect_api import PrefectApi
 from api.settings import ApiSettings
@@ -37,6 +38,7 @@ class Services:
     blobs: BlobStore
     hub: Hub
     prefect: PrefectApi
+    dispatch: Dispatch
     signing_key: SigningKey
     tokens: Tokens
     passwords: Passwords

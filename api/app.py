@@ -29,8 +29,12 @@ from api.auth.passwords import Passwords
 from api.auth.tokens import SigningKey, Tokens
 from api.bodies import BodyLimit
 from api.errors import install_error_map, problem_schema
+from api.gateway import calls, serve
 from api.gateway.dispatch import Dispatch
+from api.gateway.gateway import Gateway
+from api.gateway.own import OwnObjects
 from api.gateway.scheduled import ScheduledRuns
+from api.gateway.upstream import Upstream, open_transport
 from api.hub import Hub
 from api.prefect_api import PrefectApi
 from api.routes import audit, exchange, health, hospitals, metrics, models, oauth, trainings
@@ -39,6 +43,7 @@ from api.settings import ApiSettings
 from db.blobs import BlobStore
 from db.notify import Listener
 from db.session import connect
+from fl.names import GATEWAY_PATH
 
 _PASSWORDS_AT_A_TIME: Final = 2
 _PREFECT_TIMEOUT: Final = httpx.Timeout(30.0, connect=3.0)
@@ -91,6 +96,7 @@ def create_app(
     )
     for module in (oauth, hospitals, models, trainings, metrics, audit, exchange, health):
         app.include_router(module.router)
+    app.router.routes.extend(serve.routes())
     install_error_map(app)
     oauth.install_oauth_errors(app)
     app.add_middleware(BodyLimit, limit_for=partial(_largest_body, settings))
@@ -120,6 +126,7 @@ async def open_services(
                 timeout=_PREFECT_TIMEOUT,
                 trust_env=False,
             ) as client,
+            prefect_transport or open_transport() as gateway_transport,
             Hub(partial(Listener, engine)) as hub,
             Dispatch(
                 ScheduledRuns(settings.prefect_api_url, client, settings.prefect_api_auth_string),
@@ -133,7 +140,7 @@ async def open_services(
                 blobs=BlobStore(settings.artifact_store.artifacts),
                 hub=hub,
                 prefect=PrefectApi(settings.prefect_api_url, client),
-                dispatch=dispatch,
+                gateway=open_gateway(settings, gateway_transport, dispatch),
                 signing_key=signing_key,
                 tokens=Tokens(
                     signing_key,
@@ -190,8 +197,23 @@ def prefect_auth(settings: ApiSettings) -> httpx.BasicAuth | None:
     return httpx.BasicAuth(username, password)
 
 
+def open_gateway(
+    settings: ApiSettings, transport: httpx.AsyncBaseTransport, dispatch: Dispatch
+) -> Gateway:
+    """Makes the gateway to the Prefect server."""
+    secret = settings.prefect_api_auth_string
+    upstream = Upstream(
+        settings.prefect_api_url,
+        transport,
+        secret=None if secret is None else secret.get_secret_value(),
+    )
+    return Gateway(upstream=upstream, own=OwnObjects(upstream), dispatch=dispatch)
+
+
 def _largest_body(settings: ApiSettings, path: str) -> int:
     """The middleware's bound; the exchange checks a narrower one by kind."""
+    if path.startswith(f"{GATEWAY_PATH}/"):
+        return calls.largest_body(path.removeprefix(GATEWAY_PATH)) or settings.max_body_bytes
     if path.startswith("/exchange/"):
         return max(settings.max_upload_bytes, settings.max_message_bytes)
     return settings.max_body_bytes

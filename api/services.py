@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 
 from api.auth.passwords import Passwords
 from api.auth.tokens import SigningKey, Tokens
-from api.gateway.dispatch import Dispatch
+from api.gateway.gateway import Gateway
 from api.hub import Hub
 from api.prefect_api import PrefectApi
 from api.settings import ApiSettings
@@ -38,7 +38,7 @@ class Services:
     blobs: BlobStore
     hub: Hub
     prefect: PrefectApi
-    dispatch: Dispatch
+    gateway: Gateway
     signing_key: SigningKey
     tokens: Tokens
     passwords: Passwords

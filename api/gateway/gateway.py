@@ -1,0 +1,41 @@
+"""What the gateway works with, made once when the app starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from api.gateway.own import OwnObjects
+from api.gateway.upstream import Upstream
+
+
+class Dispatch(Protocol):
+    """Says when a hospital's question for work is worth asking."""
+
+    async def await_work(self, pool: str, *, deadline: float) -> bool:
+        """Waits, until ``deadline`` in the event loop's time at most.
+
+        Returns:
+            True to ask the Prefect server now; False when the time is over.
+        """
+
+    def looked(self, pool: str, *, found: bool) -> None:
+        """The server was asked, and had runs or had none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The gateway's parts.
+
+    Attributes:
+        upstream: the Prefect server.
+        own: whose Prefect's objects are.
+        dispatch: when to ask for work; without it every question is passed on at once.
+        sockets: open event sockets by hospital.
+    """
+
+    upstream: Upstream
+    own: OwnObjects
+    dispatch: Dispatch | None = None
+    sockets: Counter[str] = field(default_factory=Counter)

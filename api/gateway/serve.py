@@ -138,7 +138,11 @@ async def _answer(
     deadline = asyncio.get_running_loop().time() + services.settings.dispatch_wait_s
 
     async def has_work() -> bool:
-        return await _has_work(services, caller, request, deadline)
+        if not await _has_work(services, caller, request, deadline):
+            return False
+        # Between two waits nobody listens for a change of the hospital's standing.
+        await admitted(services, request)
+        return True
 
     asked = Asked(
         pool=pool_name(caller.hospital_id),

@@ -32,7 +32,7 @@ from fl.names import GATEWAY_PATH, pool_name
 
 PAIRS: Final = 100
 DISPATCHES: Final = 60
-LOAD_S: Final = 8.0
+LOAD_S: Final = 5.0
 AT_A_TIME: Final = 8
 IDLE_HOSPITALS: Final = 1000
 SETTLING_S: Final = 15.0
@@ -136,7 +136,7 @@ async def measure_latency(
             done = straight.call("POST", f"/flow_runs/{run}/set_state", _proposal("CANCELLED"))
             await connections[straight.port].ask(done)
     for connection in connections.values():
-        connection.close()
+        await connection.close()
 
 
 def _proposal(state: str) -> dict[str, Any]:
@@ -168,7 +168,7 @@ async def measure_dispatch(
             await worker.ask(gateway.call("POST", path, _proposal(state)))
         measured.running_s.append(time.perf_counter() - began)
     for connection in (creator, waiter, worker):
-        connection.close()
+        await connection.close()
 
 
 def measure_load(measured: Measured, status: Call, pool: Call, home: Path) -> None:
@@ -179,7 +179,7 @@ def measure_load(measured: Measured, status: Call, pool: Call, home: Path) -> No
         try:
             return (await connection.ask(call)).body
         finally:
-            connection.close()
+            await connection.close()
 
     for name, call in (("/training/status/{id}", status), ("gateway GET /work_pools/{pool}", pool)):
         (body := home / "body").write_bytes(asyncio.run(body_of(call)))

@@ -60,16 +60,19 @@ class Reply:
 
 
 class Connection:
-    """A kept-alive connection; one request at a time."""
+    """A kept-alive connection, opened anew when the server has ended it; one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._port = port
         self._reader = reader
         self._writer = writer
 
     @classmethod
     async def open(cls, port: int) -> Self:
         """Connects to a server on this machine."""
-        return cls(*await asyncio.open_connection(LOOPBACK, port))
+        return cls(port, *await asyncio.open_connection(LOOPBACK, port))
 
     async def ask(self, call: Call) -> Reply:
         """Sends a request and reads the answer, which has to tell its length."""
@@ -77,6 +80,9 @@ class Connection:
 
     async def send(self, request: bytes) -> Reply:
         """As `ask`, with the request's bytes."""
+        if self._reader.at_eof():  # servers end a connection that is not used for seconds
+            await self.close()
+            self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self._port)
         self._writer.write(request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {
@@ -86,9 +92,10 @@ class Connection:
         length = int(headers.get("content-length", 0))
         return Reply(int(head[0].split()[1]), await self._reader.readexactly(length))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the connection."""
         self._writer.close()
+        await self._writer.wait_closed()
 
 
 def apart(work: Callable[..., T], *args: Any) -> T:
@@ -114,7 +121,7 @@ def rate(call: Call, *, seconds: float, at_a_time: int) -> float:
                     raise RuntimeError(f"{call.path} answered {reply.status}: {reply.body[:200]!r}")
                 answers += 1
         finally:
-            connection.close()
+            await connection.close()
         return answers
 
     async def all_of_them() -> float:
@@ -150,7 +157,7 @@ def hold(calls: Sequence[Call], seconds: float) -> Counter[str]:
                 if reply.status != 200:
                     await asyncio.sleep(1)
         finally:
-            connection.close()
+            await connection.close()
 
     async def all_of_them() -> None:
         opening = asyncio.Semaphore(_OPEN_AT_A_TIME)

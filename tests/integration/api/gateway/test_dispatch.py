@@ -38,7 +38,7 @@ async def question(hospital: Any) -> list[dict[str, Any]]:
 async def waiting(gateway: Any, hospital: Any) -> asyncio.Task[list[dict[str, Any]]]:
     """A question that waits: the runs that were there have been taken."""
     for item in await question(hospital):
-        assert (await hospital.go(item["flow_run"]["id"], "PENDING")).status_code == 200
+        assert (await hospital.go(item["flow_run"]["id"], "PENDING")).is_success
     task = asyncio.create_task(question(hospital))
     while not gateway.services.hub.waiting:
         await asyncio.sleep(0.01)

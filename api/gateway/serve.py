@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import Final
 
 from anyio import to_thread
@@ -195,10 +196,16 @@ def _response(answer: Answer) -> Response:
 
 
 async def _deny(websocket: WebSocket, problem: Problem) -> None:
-    if "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(problem_response(problem))
-    else:
+    """Answers before the socket is accepted; closing it is a 403 without a body.
+
+    A worker tries Prefect's channel for workers whenever it starts. uvicorn writes an error into
+    its log for an answer with a body, so only what a client has to tell from a 403 gets one.
+    """
+    extensions = websocket.scope.get("extensions", {})
+    if problem.status_code == HTTPStatus.FORBIDDEN or "websocket.http.response" not in extensions:
         await websocket.close()
+    else:
+        await websocket.send_denial_response(problem_response(problem))
 
 
 def loggable_method(method: str) -> str:

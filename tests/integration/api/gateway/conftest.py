@@ -206,7 +206,6 @@ class Gateway:
     north: Hospital
     south: Hospital
     server: httpx.AsyncClient
-    secret: str
 
     @property
     def services(self) -> Any:
@@ -283,9 +282,7 @@ async def gateway(
             await hospital.set_up()
             both.append(hospital)
         try:
-            yield Gateway(
-                app, f"{url}/prefect/api", both[0], both[1], server, prefect_server.secret
-            )
+            yield Gateway(app, f"{url}/prefect/api", both[0], both[1], server)
         finally:
             for hospital in both:
                 await hospital.client.aclose()

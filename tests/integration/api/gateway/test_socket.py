@@ -154,6 +154,20 @@ async def test_a_foreign_event_closes_the_socket_and_goes_nowhere(
     assert "hospital=north socket=/events/in rule=own code=1008" in caplog.text
 
 
+async def test_with_prefect_away_the_client_is_told_to_come_again(
+    gateway: Any, north: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = event(await pool_id(north))
+    async with gateway.socket() as socket:
+        await socket.send(AUTH)
+        await socket.recv()
+        monkeypatch.setattr(gateway.services.gateway.upstream, "_url", "http://127.0.0.1:1/api")
+        await socket.send(json.dumps(sent))
+        with pytest.raises(ConnectionClosed, match="1011"):
+            await socket.recv()
+    assert (await north.client.get(f"/flow_runs/{north.run_id}")).status_code == 503
+
+
 async def test_a_large_frame_closes_the_socket(gateway: Any, north: Any) -> None:
     async with gateway.socket() as socket:
         await socket.send(AUTH)
@@ -175,11 +189,11 @@ async def test_who_calls_is_known_before_the_socket_is_accepted(gateway: Any) ->
         with pytest.raises(InvalidStatus) as denied:
             await gateway.socket(token=token).__aenter__()
         assert denied.value.response.status_code == 401
+        assert denied.value.response.headers["content-type"] == "application/problem+json"
     for options in ({"path": "/events/out"}, {"path": "/logs/out"}, {"subprotocols": None}):
         with pytest.raises(InvalidStatus) as denied:
             await gateway.socket(**options).__aenter__()
         assert denied.value.response.status_code == 403
-        assert denied.value.response.headers["content-type"] == "application/problem+json"
 
 
 async def test_another_standing_closes_the_socket(gateway: Any, north: Any) -> None:

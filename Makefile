@@ -2,6 +2,7 @@
 # make test   lint, types, import contracts and all tests
 # make bench  the figures of the README
 # make bench-secagg  the figures of docs/secure-aggregation.md
+# make bench-gateway  the figures of docs/dispatch.md
 # make bench-privacy  the figures of docs/privacy.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest bench bench-secagg bench-privacy lock clean
+.PHONY: demo test lint types contracts pytest bench bench-secagg bench-gateway bench-privacy lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -37,6 +38,9 @@ bench: $(INSTALLED)
 bench-secagg: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.secagg
 	$(BIN)/python -m deployments.bench.large
+
+bench-gateway: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.gateway
 
 bench-privacy: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.privacy

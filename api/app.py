@@ -33,8 +33,10 @@ from api.auth.tokens import Tokens
 from api.bodies import BodyLimit
 from api.errors import install_error_map, problem_schema
 from api.gateway import calls, serve
+from api.gateway.dispatch import Dispatch
 from api.gateway.gateway import Gateway
 from api.gateway.own import OwnObjects
+from api.gateway.scheduled import ScheduledRuns
 from api.gateway.upstream import Upstream, open_transport
 from api.headers import SecurityHeaders
 from api.hub import Hub
@@ -144,6 +146,13 @@ async def open_services(
                 ) as client,
                 prefect_transport or open_transport() as gateway_transport,
                 Hub(partial(Listener, engine), watcher=standings) as hub,
+                Dispatch(
+                    ScheduledRuns(
+                        settings.prefect_api_url, client, settings.prefect_api_auth_string
+                    ),
+                    hub,
+                    now=now,
+                ) as dispatch,
             ):
                 yield Services(
                     settings=settings,
@@ -151,7 +160,7 @@ async def open_services(
                     blobs=BlobStore(settings.artifact_store.artifacts),
                     hub=hub,
                     prefect=PrefectApi(settings.prefect_api_url, client),
-                    gateway=open_gateway(settings, gateway_transport),
+                    gateway=open_gateway(settings, gateway_transport, dispatch),
                     keys=keys,
                     tokens=Tokens(
                         keys,
@@ -215,7 +224,9 @@ def prefect_auth(settings: ApiSettings) -> httpx.BasicAuth | None:
     return httpx.BasicAuth(username, password)
 
 
-def open_gateway(settings: ApiSettings, transport: httpx.AsyncBaseTransport) -> Gateway:
+def open_gateway(
+    settings: ApiSettings, transport: httpx.AsyncBaseTransport, dispatch: Dispatch
+) -> Gateway:
     """Makes the gateway to the Prefect server."""
     secret = settings.prefect_api_auth_string
     upstream = Upstream(
@@ -223,7 +234,7 @@ def open_gateway(settings: ApiSettings, transport: httpx.AsyncBaseTransport) -> 
         transport,
         secret=None if secret is None else secret.get_secret_value(),
     )
-    return Gateway(upstream=upstream, own=OwnObjects(upstream))
+    return Gateway(upstream=upstream, own=OwnObjects(upstream), dispatch=dispatch)
 
 
 def _largest_body(settings: ApiSettings, path: str) -> int:

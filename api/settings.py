@@ -67,7 +67,9 @@ class ApiSettings(BaseSettings):
         max_upload_bytes: largest masked update that is taken.
         max_message_bytes: largest other message of a round that is taken.
         max_body_bytes: largest JSON body that is taken.
-        max_wait_s: longest that a long poll is held open.
+        max_wait_s: longest that a long poll of the exchange is held open.
+        dispatch_wait_s: how long a hospital's question for work is held open; its Prefect client
+            gives up after 60 seconds.
     """
 
     model_config = SettingsConfigDict(
@@ -107,6 +109,7 @@ class ApiSettings(BaseSettings):
     max_message_bytes: int = Field(default=MIB, ge=1)
     max_body_bytes: int = Field(default=2 * MIB, ge=1)
     max_wait_s: float = Field(default=30.0, ge=0, le=300)
+    dispatch_wait_s: float = Field(default=50.0, ge=0, le=300)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

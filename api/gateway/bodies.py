@@ -10,6 +10,7 @@ they would have an effect if they were passed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -83,9 +84,12 @@ class ScheduledRuns(Inspected):
     scheduled_before: AwareDatetime | None = None
     scheduled_after: AwareDatetime | None = None
 
-    def upstream(self) -> bytes:
-        """Builds Prefect's body."""
-        times = {"scheduled_before": self.scheduled_before, "scheduled_after": self.scheduled_after}
+    def upstream(self, *, waited_s: float = 0.0) -> bytes:
+        """Builds Prefect's body; the time until which runs are asked for moves with the wait."""
+        before = self.scheduled_before
+        if before is not None:
+            before += timedelta(seconds=waited_s)
+        times = {"scheduled_before": before, "scheduled_after": self.scheduled_after}
         return orjson.dumps({"limit": self.limit, **{k: v for k, v in times.items() if v}})
 
 

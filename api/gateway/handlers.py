@@ -6,6 +6,7 @@ bodies of upstream calls are built here, from values that have passed a rule.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -69,19 +70,23 @@ async def _read_pool(gateway: Gateway, asked: Asked) -> Answer:
 async def _get_runs(gateway: Gateway, asked: Asked) -> Answer:
     """Asks for work once there may be some; every run that is handed out is the pool's own."""
     _require_own_pool(asked)
-    body = read(ScheduledRuns, asked.body).upstream()
-    if not await asked.has_work():
-        return Answer(200, b"[]")
+    question = read(ScheduledRuns, asked.body)
     path = f"/work_pools/{asked.pool}/get_scheduled_flow_runs"
-    answer = await gateway.upstream.call("POST", path, body, headers=asked.headers)
-    if answer.ok:
+    asked_at = time.monotonic()
+    while await asked.has_work():
+        body = question.upstream(waited_s=time.monotonic() - asked_at)
+        answer = await gateway.upstream.call("POST", path, body, headers=asked.headers)
+        if not answer.ok:
+            return answer
         found = answer.json()
         for item in found:
             run = item["flow_run"]
             gateway.own.saw_run(asked.pool, run["id"], run.get("state_type"))
         if gateway.dispatch is not None:
             gateway.dispatch.looked(asked.pool, found=bool(found))
-    return answer
+        if found or gateway.dispatch is None:
+            return answer
+    return Answer(200, b"[]")
 
 
 async def _heartbeat(gateway: Gateway, asked: Asked) -> Answer:

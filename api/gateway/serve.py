@@ -135,8 +135,14 @@ async def _answer(
 ) -> Answer:
     body = await read_body(request, limit=call.max_body) if call.max_body else b""
 
+    deadline = asyncio.get_running_loop().time() + services.settings.dispatch_wait_s
+
     async def has_work() -> bool:
-        return await _has_work(services, caller, request)
+        if not await _has_work(services, caller, request, deadline):
+            return False
+        # Between two waits nobody listens for a change of the hospital's standing.
+        await admitted(services, request)
+        return True
 
     asked = Asked(
         pool=pool_name(caller.hospital_id),
@@ -148,7 +154,9 @@ async def _answer(
     return await HANDLERS[call.name](services.gateway, asked)
 
 
-async def _has_work(services: Services, caller: HospitalCaller, request: Request) -> bool:
+async def _has_work(
+    services: Services, caller: HospitalCaller, request: Request, deadline: float
+) -> bool:
     """Holds the question for work open until asking is worth it.
 
     A hospital that has left, or whose standing has changed, is not asked for: its next call is
@@ -157,7 +165,6 @@ async def _has_work(services: Services, caller: HospitalCaller, request: Request
     dispatch = services.gateway.dispatch
     if dispatch is None:
         return True
-    deadline = asyncio.get_running_loop().time() + services.settings.max_wait_s
     with services.hub.subscribe([standing_of(caller.hospital_id)]) as standing:
         work = asyncio.create_task(
             dispatch.await_work(pool_name(caller.hospital_id), deadline=deadline)

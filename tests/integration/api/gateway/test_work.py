@@ -46,13 +46,13 @@ class Held:
         self.found.append((pool, found))
 
 
-def hold(gateway: Any, *, max_wait_s: float = 30.0) -> Held:
+def hold(gateway: Any, *, dispatch_wait_s: float = 30.0) -> Held:
     held = Held()
     services = gateway.services
     gateway.app.state.services = replace(
         services,
         gateway=replace(services.gateway, dispatch=held),
-        settings=services.settings.model_copy(update={"max_wait_s": max_wait_s}),
+        settings=services.settings.model_copy(update={"dispatch_wait_s": dispatch_wait_s}),
     )
     return held
 
@@ -69,7 +69,7 @@ async def test_the_answer_comes_when_there_is_work(gateway: Any, north: Any) -> 
 
 
 async def test_nothing_in_time_is_an_empty_answer(gateway: Any, north: Any) -> None:
-    held = hold(gateway, max_wait_s=0.2)
+    held = hold(gateway, dispatch_wait_s=0.2)
     started = time.monotonic()
     assert await north.work() == []
     assert 0.2 <= time.monotonic() - started < 10

@@ -31,7 +31,17 @@ from api.bodies import BodyLimit
 from api.errors import install_error_map, problem_schema
 from api.hub import Hub
 from api.prefect_api import PrefectApi
-from api.routes import audit, exchange, health, hospitals, metrics, models, oauth, trainings
+from api.routes import (
+    audit,
+    exchange,
+    health,
+    hospitals,
+    joining,
+    metrics,
+    models,
+    oauth,
+    trainings,
+)
 from api.services import Services
 from api.settings import ApiSettings
 from db.blobs import BlobStore
@@ -87,7 +97,8 @@ def create_app(
         openapi_tags=[{"name": name, "description": text} for name, text in _TAGS],
         responses={"4XX": {"description": "A problem document", "content": problem_schema()}},
     )
-    for module in (oauth, hospitals, models, trainings, metrics, audit, exchange, health):
+    routes = (oauth, joining, hospitals, models, trainings, metrics, audit, exchange, health)
+    for module in routes:
         app.include_router(module.router)
     install_error_map(app)
     oauth.install_oauth_errors(app)

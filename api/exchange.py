@@ -115,14 +115,22 @@ def require_active(session: Session, hospital_id: str) -> None:
     """Refuses a hospital that was suspended after it got its token.
 
     Raises:
-        Problem: 403, the hospital is suspended.
+        Problem: 403, the hospital is suspended, or has left.
     """
-    if hospitals.get_hospital(session, hospital_id).state != "active":
+    state = hospitals.get_hospital(session, hospital_id).state
+    if state == "left":
+        raise Problem(
+            403,
+            "hospital-left",
+            "The hospital has left",
+            detail=f"{hospital_id} has left the consortium; its operator may invite it again",
+        )
+    if state != "active":
         raise Problem(
             403,
             "hospital-suspended",
             "The hospital is suspended",
-            detail=f"{hospital_id} is suspended: ask the consortium's operator",
+            detail=f"{hospital_id} is {state}: ask the consortium's operator",
         )
 
 

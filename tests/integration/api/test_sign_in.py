@@ -234,7 +234,13 @@ NEEDS = {
     ("POST", "/hospitals"): "hospitals:write",
     ("GET", "/hospitals"): "training:read",
     ("GET", "/hospitals/north"): "training:read",
+    ("POST", "/hospitals/north/suspend"): "hospitals:write",
+    ("POST", "/hospitals/north/readmit"): "hospitals:write",
+    ("POST", "/hospitals/north/end"): "hospitals:write",
     ("PUT", "/hospitals/north/identity"): "exchange",
+    ("POST", "/hospitals/north/identity"): "exchange",
+    ("PUT", "/hospitals/north/credential"): "exchange",
+    ("POST", "/hospitals/north/leave"): "exchange",
     ("POST", "/models"): "models:write",
     ("GET", "/models"): "training:read",
     ("GET", "/models/breast-cancer"): "training:read",
@@ -246,6 +252,7 @@ NEEDS = {
     ("GET", "/audit/events"): "audit:read",
     ("GET", "/exchange/work"): "exchange",
     ("GET", "/exchange/roster"): "exchange",
+    ("GET", "/exchange/models"): "exchange",
     ("PUT", "/exchange/rounds/11111111-2222-3333-4444-555555555555/upload"): "exchange",
     ("GET", "/exchange/rounds/11111111-2222-3333-4444-555555555555/cohort"): "exchange",
     ("GET", "/exchange/weights/" + "a" * 64): "exchange",
@@ -274,6 +281,7 @@ async def test_the_table_above_names_every_route(api: Any) -> None:
     document = (await api.client.get("/openapi.json")).json()
     open_to_all = {
         ("POST", "/oauth/token"),
+        ("POST", "/hospitals/join"),
         ("GET", "/.well-known/jwks.json"),
         ("GET", "/health"),
     }

@@ -78,7 +78,9 @@ def publish_identity(site: Site) -> None:
         ExchangeRefused: the coordinator knows other keys of this hospital.
     """
     public = site.identity.public
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    with ExchangeClient.connect(
+        site.settings.api_url, site.credential, ca_file=site.settings.ca_file
+    ) as exchange:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
             wait=tenacity.wait_exponential(multiplier=0.2, max=5.0),
@@ -96,7 +98,9 @@ class _Dispatches:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._exchange = ExchangeClient.connect(site.settings.api_url, site.credential)
+        self._exchange = ExchangeClient.connect(
+            site.settings.api_url, site.credential, ca_file=site.settings.ca_file
+        )
         self._last: str | None = None
 
     async def wait(self) -> None:
@@ -128,5 +132,7 @@ class _Dispatches:
         return self._exchange.await_work(after=self._last)
 
     def _refuse(self, round_id: str, refusal: Refusal) -> None:
-        with ExchangeClient.connect(self._site.settings.api_url, self._site.credential) as exchange:
+        with ExchangeClient.connect(
+            self._site.settings.api_url, self._site.credential, ca_file=self._site.settings.ca_file
+        ) as exchange:
             exchange.put(UUID(round_id), "refusal", refusal.encode())

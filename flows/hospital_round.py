@@ -24,7 +24,9 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
     """
     logger = get_run_logger()
     site = open_site(SiteSettings())  # of this process's environment
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    with ExchangeClient.connect(
+        site.settings.api_url, site.credential, ca_file=site.settings.ca_file
+    ) as exchange:
         try:
             seconds = take_part(site, invitation, exchange, generator=SecureGenerator.from_os())
         except (Refusal, ExchangeError) as refusal:

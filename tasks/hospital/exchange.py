@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, SecretStr, TypeAdapter, ValidationError
 
 from fl.invitation import HospitalId, Key
+from fl.spec import ModelName, ModelSpec
 
 HospitalKind = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 CoordinatorKind = Literal["cohort", "survivors", "certificate"]
@@ -69,7 +71,18 @@ class PublishedIdentity(BaseModel):
     sealing_key: Key
 
 
+class OfferedModel(BaseModel):
+    """A model that the coordinator has registered."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: ModelName
+    version: int
+    spec: ModelSpec
+
+
 _ROSTER: Final = TypeAdapter(tuple[PublishedIdentity, ...])
+_MODELS: Final = TypeAdapter(tuple[OfferedModel, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +121,19 @@ class ExchangeClient:
 
     @classmethod
     def connect(
-        cls, api_url: str, credential: Credential, *, retry_for_s: float = RETRY_FOR_S
+        cls,
+        api_url: str,
+        credential: Credential,
+        *,
+        ca_file: Path | None = None,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> Self:
-        """Opens a client for the API at ``api_url``."""
+        """Opens a client for the API at ``api_url``; ``ca_file`` names whom to trust there."""
         client = httpx.Client(
             base_url=api_url,
             timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
             trust_env=False,
-            verify=_tls(api_url),
+            verify=tls_context(api_url, ca_file),
         )
         return cls(client, credential, retry_for_s=retry_for_s)
 
@@ -200,6 +218,38 @@ class ExchangeClient:
             raise ExchangeRefused("GET /exchange/roster: a hospital is shown twice")
         return roster
 
+    def models(self) -> tuple[OfferedModel, ...]:
+        """Returns all versions of the models that the coordinator has registered.
+
+        Raises:
+            ExchangeRefused: this hospital is suspended, or the answer holds no models.
+        """
+        try:
+            return _MODELS.validate_json(self._request("GET", "/exchange/models").content)
+        except ValidationError:
+            raise ExchangeRefused("GET /exchange/models: the answer holds no models") from None
+
+    def replace_identity(self, hospital_id: str, replacement: dict[str, str]) -> None:
+        """Publishes new identity keys, signed by the old and the new one; see `fl.joining`.
+
+        Raises:
+            ExchangeRefused: a signature does not verify, or a round is open for this hospital.
+        """
+        self._request("POST", f"/hospitals/{hospital_id}/identity", json=replacement)
+
+    def replace_secret(self, hospital_id: str, *, digest: str) -> None:
+        """Has the coordinator take the client secret with this SHA-256, hex, from now on.
+
+        Raises:
+            ExchangeRefused: this hospital is suspended.
+        """
+        body = {"client_secret_sha256": digest}
+        self._request("PUT", f"/hospitals/{hospital_id}/credential", json=body)
+
+    def leave(self, hospital_id: str) -> None:
+        """Ends this hospital's membership; its credential is dead afterwards."""
+        self._request("POST", f"/hospitals/{hospital_id}/leave")
+
     def await_work(self, *, after: str | None) -> str | None:
         """Waits for a dispatch to this hospital; returns its round's id, or None after a while.
 
@@ -244,10 +294,16 @@ class ExchangeClient:
         return f"Bearer {self._token.value}"
 
 
-def _tls(api_url: str) -> ssl.SSLContext:
-    """The certificates to trust; for a plain address none, since loading them takes a while."""
+def tls_context(api_url: str, ca_file: Path | None = None) -> ssl.SSLContext:
+    """The certificates to trust, the system's unless a file is given.
+
+    For a plain address none, since loading them takes a while.
+
+    Raises:
+        OSError: the file cannot be read, or holds no certificate.
+    """
     if urlsplit(api_url).scheme == "https":
-        return ssl.create_default_context()
+        return ssl.create_default_context(cafile=ca_file)
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.disk import sync_folder
 from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
@@ -42,6 +43,7 @@ class SiteSettings(BaseSettings):
         hospital_home: directory of its keys, store and logs.
         data_path: its table, a CSV file or a folder with one.
         api_url: the coordinator's one address.
+        ca_file: certificates to trust instead of the system's, PEM.
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
@@ -58,6 +60,7 @@ class SiteSettings(BaseSettings):
     hospital_home: AbsolutePath
     data_path: AbsolutePath
     api_url: str
+    ca_file: AbsolutePath | None = None
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
     ledger_witness: AbsolutePath | None = None
@@ -69,6 +72,7 @@ class SiteSettings(BaseSettings):
             "FEDMED_HOSPITAL_HOME": str(self.hospital_home),
             "FEDMED_DATA_PATH": str(self.data_path),
             "FEDMED_API_URL": self.api_url,
+            "FEDMED_CA_FILE": str(self.ca_file or ""),
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
@@ -109,16 +113,13 @@ def open_site(settings: SiteSettings) -> Site:
         SiteIncomplete: there is no credential.
     """
     credential = read_credential(settings)  # first: a mistyped id must not make keys
-    keys = _keys_directory(settings)
+    keys = keys_directory(settings)
     database = settings.hospital_home / "site.db"
     store = SiteStore(database)
     return Site(
         settings=settings,
-        identity=Identity(
-            signing=Ed25519PrivateKey.from_private_bytes(_secret(keys / "signing.key", _signing)),
-            sealing=X25519PrivateKey.from_private_bytes(_secret(keys / "sealing.key", _sealing)),
-        ),
-        split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
+        identity=make_identity(keys),
+        split_key=make_split_key(keys),
         credential=credential,
         store=store,
         approvals=SiteApprovals(database, store),
@@ -138,7 +139,7 @@ def open_ledger(settings: SiteSettings) -> HospitalLedger:
 
 def credential_file(settings: SiteSettings) -> Path:
     """Returns where the site's credential lies."""
-    return _keys_directory(settings) / "credential.json"
+    return keys_directory(settings) / "credential.json"
 
 
 def read_credential(settings: SiteSettings) -> Credential:
@@ -152,8 +153,8 @@ def read_credential(settings: SiteSettings) -> Credential:
         return Credential.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise SiteIncomplete(
-            f"no credential at {path}; ask the coordinator's operator to add "
-            f"{settings.hospital_id!r} and put the client_id and client_secret there"
+            f"no credential at {path}; ask the coordinator's operator for a join code for "
+            f"{settings.hospital_id!r}, then `fedmed hospital join {settings.api_url} CODE`"
         ) from None
 
 
@@ -164,15 +165,33 @@ def write_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         os.link(file.name, path)  # whole, or not at all
+    sync_folder(path.parent)
 
 
-def _keys_directory(settings: SiteSettings) -> Path:
+def keys_directory(settings: SiteSettings) -> Path:
+    """Returns the directory of the site's secrets, which is made when it is missing."""
     keys = settings.hospital_home / "keys"
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     return keys
 
 
-def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+def make_identity(keys: Path, *, suffix: str = "") -> Identity:
+    """Returns the identity keys in a directory of secrets; makes those that are missing."""
+    signing = secret_at(keys / f"signing.key{suffix}", _signing)
+    sealing = secret_at(keys / f"sealing.key{suffix}", _sealing)
+    return Identity(
+        signing=Ed25519PrivateKey.from_private_bytes(signing),
+        sealing=X25519PrivateKey.from_private_bytes(sealing),
+    )
+
+
+def make_split_key(keys: Path) -> bytes:
+    """Returns the secret that fixes which rows are held out; makes it when it is missing."""
+    return secret_at(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES))
+
+
+def secret_at(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Returns a secret; makes it when it is missing. It is on the disk when this returns."""
     if not path.exists():
         write_secret(path, make())
     return path.read_bytes()

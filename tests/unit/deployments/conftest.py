@@ -10,7 +10,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from deployments import cli, cli_hospital, cli_ledger, cli_policy, cli_privacy, operator
+from deployments import (
+    cli,
+    cli_hospital,
+    cli_join,
+    cli_ledger,
+    cli_members,
+    cli_policy,
+    cli_privacy,
+    operator,
+)
 from deployments.settings import StackSettings
 from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 from fl.spec import ModelSpec, TrainingRequest
@@ -41,7 +50,8 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str, answer: str = "") -> Result:
-        for module in (cli, cli_hospital, cli_ledger, cli_policy, cli_privacy):
+        modules = (cli, cli_hospital, cli_join, cli_ledger, cli_members, cli_policy, cli_privacy)
+        for module in modules:
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

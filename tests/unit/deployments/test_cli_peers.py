@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deployments import cli_hospital
+from deployments import cli_site
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from privacy.secagg import Identity
@@ -26,7 +26,9 @@ class FakeExchange:
         self.error: Exception | None = None
         self.asked: list[str] = []
 
-    def connect(self, api_url: str, credential: Credential, *, retry_for_s: float) -> Self:
+    def connect(
+        self, api_url: str, credential: Credential, *, ca_file: None, retry_for_s: float
+    ) -> Self:
         assert (credential.client_id, retry_for_s) == ("north", 2.0)
         self.asked.append(api_url)
         return self
@@ -66,7 +68,7 @@ def exchange(site: Site, monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
         "north": site.identity,
         "west": Identity.generate(),
     }
-    monkeypatch.setattr(cli_hospital.ExchangeClient, "connect", fake.connect)
+    monkeypatch.setattr(cli_site.ExchangeClient, "connect", fake.connect)
     return fake
 
 

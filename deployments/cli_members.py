@@ -71,17 +71,18 @@ def hospital_list() -> None:
     with OperatorClient.connect(StackSettings()) as operator:
         found = operator.hospitals()
     table = Table()
-    for column in ("hospital", "name"):
-        table.add_column(column, overflow="fold")
-    for column in ("state", "fingerprint", "last heard"):
+    table.add_column("hospital", overflow="fold")
+    for column in ("state", "fingerprint"):
         table.add_column(column, no_wrap=True)
+    for column in ("last heard", "name"):
+        table.add_column(column, overflow="fold")
     for hospital in found:
         table.add_row(
             hospital["hospital_id"],
-            hospital["name"],
             hospital["state"],
             _fingerprint(hospital),
             _time(hospital["last_heard_at"]),
+            hospital["name"],
         )
     _out.print(table)
 

@@ -287,6 +287,7 @@ class ExchangeClient:
             if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED):
                 raise ExchangeRefused(
                     f"client {self._credential.client_id!r}: the credential is not accepted"
+                    f"{_oauth_reason(response)}"
                 )
             grant = _accepted(response).json()
             lifetime_s = max(float(grant["expires_in"]) - _TOKEN_MARGIN_S, 1.0)
@@ -317,6 +318,15 @@ def _accepted(response: httpx.Response) -> httpx.Response:
     if response.status_code == HTTPStatus.GONE:
         raise RoundClosed(detail)
     raise ExchangeRefused(f"{response.request.method} {response.request.url.path}: {detail}")
+
+
+def _oauth_reason(response: httpx.Response) -> str:
+    """Returns what the token endpoint says beside its error (RFC 6749, section 5.2)."""
+    try:
+        description = response.json().get("error_description")
+    except (ValueError, AttributeError):
+        description = None
+    return f": {description}" if isinstance(description, str) else ""
 
 
 def _problem(response: httpx.Response) -> str:

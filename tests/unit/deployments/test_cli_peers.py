@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deployments import cli_site
+from deployments import cli_hospital, cli_site
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from privacy.secagg import Identity

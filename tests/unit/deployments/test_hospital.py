@@ -58,14 +58,14 @@ class FakeExchange:
 @pytest.fixture
 def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
     made = FakeExchange()
-    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda url, credential: made)
+    monkeypatch.setattr(hospital.ExchangeClient, "connect", lambda *_, **__: made)
     monkeypatch.setattr(hospital, "_RECONNECT_S", 0.0)
     return made
 
 
 @pytest.fixture
 def site() -> Any:
-    settings = SimpleNamespace(hospital_id="north", api_url="http://api")
+    settings = SimpleNamespace(hospital_id="north", api_url="http://api", ca_file=None)
     return SimpleNamespace(settings=settings, credential=None, identity=Identity.generate())
 
 

@@ -21,12 +21,16 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the flow with a hospital's part that does what the test says."""
 
     def run(take_part: Any) -> Any:
-        site = SimpleNamespace(settings=SimpleNamespace(api_url="http://api"), credential=None)
+        site = SimpleNamespace(
+            settings=SimpleNamespace(api_url="http://api", ca_file=None), credential=None
+        )
         monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
         monkeypatch.setattr(flow, "SiteSettings", lambda: None)
         monkeypatch.setattr(flow, "open_site", lambda settings: site)
         monkeypatch.setattr(
-            flow.ExchangeClient, "connect", lambda url, credential: nullcontext((url, credential))
+            flow.ExchangeClient,
+            "connect",
+            lambda url, credential, ca_file: nullcontext((url, credential)),
         )
         monkeypatch.setattr(flow, "take_part", take_part)
         return flow.hospital_round.fn(INVITATION)

@@ -46,6 +46,7 @@ from api.routes import (
     exchange,
     health,
     hospitals,
+    joining,
     metrics,
     models,
     oauth,
@@ -109,7 +110,8 @@ def create_app(
         openapi_tags=[{"name": name, "description": text} for name, text in _TAGS],
         responses={"4XX": {"description": "A problem document", "content": problem_schema()}},
     )
-    for module in (oauth, users, hospitals, models, trainings, metrics, audit, exchange, health):
+    people = (oauth, users, models, trainings, metrics, audit, health)
+    for module in (*people, joining, hospitals, exchange):
         app.include_router(module.router)
     app.router.routes.extend(serve.routes())
     install_error_map(app)

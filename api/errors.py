@@ -27,6 +27,7 @@ from db.errors import (
     AlreadyExists,
     BlobMissing,
     Conflict,
+    JoinCodeRefused,
     NotFound,
     RoundClosed,
     TooFewHospitals,
@@ -118,6 +119,8 @@ def as_problem(error: Exception) -> Problem:
             return Problem(
                 409, "conflict", "A rule forbids it", detail=error.detail, errors=[field]
             )
+        case JoinCodeRefused():
+            return _join_code_refused(error)
         case TooFewHospitals():
             return too_few_hospitals(least=error.least, found=error.found)
         case BlobMissing():
@@ -181,6 +184,17 @@ def _about(
     return Problem(status, kind, title, detail=str(error), errors=[field])
 
 
+def _join_code_refused(error: JoinCodeRefused) -> Problem:
+    """One answer for all: it must not tell which codes there are."""
+    return Problem(
+        410,
+        "join-code-refused",
+        "The join code cannot be used",
+        detail=f"{error}; ask the consortium's operator for a new one "
+        "(`fedmed hospital invite NAME --again`)",
+    )
+
+
 def _database_away() -> Problem:
     return Problem(
         503,
@@ -228,6 +242,7 @@ def install_error_map(app: FastAPI) -> None:
         NotFound,
         AlreadyExists,
         Conflict,
+        JoinCodeRefused,
         TooFewHospitals,
         BlobMissing,
         PlanError,

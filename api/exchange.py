@@ -115,7 +115,7 @@ def require_active(session: Session, hospital_id: str) -> None:
     """Refuses a hospital that was suspended after it got its token.
 
     Raises:
-        Problem: 403, the hospital is suspended.
+        Problem: 403, the hospital is suspended, or has left.
     """
     state = hospitals.get_hospital(session, hospital_id).state
     if state != "active":

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from api.auth.passwords import LEAST_PASSWORD, LONGEST_PASSWORD
 from db.models import Role, UserState
 from fl.invitation import Digest, HospitalId, Key
+from fl.joining import JoinCodeText
 from fl.spec import ModelName, ModelSpec, Purpose
 from privacy.plan import PrivacyPlan
 
@@ -97,19 +98,30 @@ class OneTimePassword(_View):
     password: str
 
 
+Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=Printable)]
+
+
 class NewHospital(_Body):
-    """A hospital to add."""
+    """A hospital to invite; its id follows from its name unless one is given.
 
-    hospital_id: HospitalId
+    ``again`` asks one that is known: it has lost its keys or its credential, or has left.
+    """
+
+    hospital_id: HospitalId | None = None
     name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=Printable)]
+    valid_days: Annotated[int, Field(ge=1, le=90)] = 7
+    again: bool = False
 
 
-class HospitalCredential(_View):
-    """A hospital's OAuth client; the secret is shown this once."""
+class HospitalInvited(_View):
+    """A hospital that may join; the code is shown this once, ``command`` is what it runs."""
 
     hospital_id: str
-    client_id: str
-    client_secret: str
+    name: str
+    join_code: str
+    expires_at: datetime
+    command: str
 
 
 class Identity(_Body):
@@ -117,6 +129,39 @@ class Identity(_Body):
 
     signing_key: Key
     sealing_key: Key
+
+
+class JoinRequest(Identity):
+    """What a hospital shows to join; its private keys and its secret stay with it.
+
+    ``proof`` is the signing key's Ed25519 signature over `fl.joining.join_statement`, hex.
+    """
+
+    code: JoinCodeText
+    client_secret_sha256: Digest
+    proof: Signature
+
+
+class IdentityReplacement(Identity):
+    """New identity keys: signed by the old signing key, and by the new one to show it is held.
+
+    Both sign `fl.joining.replacement_statement`, Ed25519, hex.
+    """
+
+    signature: Signature
+    proof: Signature
+
+
+class NewCredential(_Body):
+    """The SHA-256, hex, of a client secret that the hospital has made."""
+
+    client_secret_sha256: Digest
+
+
+class WhyBody(_Body):
+    """Why an operator does something; it is in the audit record and in the rounds it ends."""
+
+    reason: Reason = "the operator gave no reason"
 
 
 class PublishedIdentity(_View):
@@ -127,8 +172,28 @@ class PublishedIdentity(_View):
     sealing_key: str
 
 
+class Joined(_View):
+    """A hospital that is a member: its client and the hospitals whose keys it should compare."""
+
+    hospital_id: str
+    client_id: str
+    name: str
+    roster: list[PublishedIdentity]
+
+
+class OfferedModel(_View):
+    """A registered model, for hospitals to hold their table to its data contract."""
+
+    name: ModelName
+    version: int
+    spec: ModelSpec
+
+
 class HospitalView(_View):
-    """A hospital; its keys are null until it has published them."""
+    """A hospital; its keys are null until it has joined.
+
+    ``last_heard_at`` is when its last message of a round arrived.
+    """
 
     hospital_id: str
     name: str
@@ -136,6 +201,7 @@ class HospitalView(_View):
     signing_key: str | None
     sealing_key: str | None
     created_at: datetime
+    last_heard_at: datetime | None
 
 
 class ModelView(_View):

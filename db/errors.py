@@ -7,6 +7,7 @@
     ├── AlreadyExists         a row under this key is there already
     ├── Conflict              a rule that the request would break
     │   └── RoundClosed           the round has ended: nothing more is taken
+    ├── JoinCodeRefused       no code with which a hospital may join
     ├── TooFewHospitals       fewer invitable hospitals than the training's least cohort
     ├── AuditChainBroken      the audit record was changed
     ├── LedgerBroken          a hospital's ledger was changed, or cannot be read
@@ -63,6 +64,13 @@ class RoundClosed(Conflict):
         self.round_id = round_id
         self.state = state
         self.reason = reason
+
+
+class JoinCodeRefused(DatabaseError):
+    """The code is unknown, used, replaced or expired; who sent it is not told which."""
+
+    def __init__(self) -> None:
+        super().__init__("this join code cannot be used: it is wrong, used, replaced or expired")
 
 
 class TooFewHospitals(DatabaseError):

@@ -1,12 +1,14 @@
 """The commands of a hospital: ``fedmed hospital …``.
 
-fedmed hospital start --hospital-id north --data-path DIR
-fedmed hospital identity --hospital-id north
-fedmed hospital peers --hospital-id north
-fedmed hospital accept --hospital-id north PEER FINGERPRINT
+fedmed hospital start --data-path DIR
+fedmed hospital identity
+fedmed hospital peers
+fedmed hospital accept PEER FINGERPRINT
 
-What its people decide on trainings is in `deployments.cli_policy`, its ledger in
-`deployments.cli_ledger`.
+How it joins is in `deployments.cli_join`, what its people decide on trainings in
+`deployments.cli_policy`, its ledger in `deployments.cli_ledger`; what the operator decides on
+hospitals is in `deployments.cli_members`. Where one hospital has joined, none of them needs
+``--hospital-id``.
 """
 
 from __future__ import annotations
@@ -14,29 +16,36 @@ from __future__ import annotations
 import os
 import sys
 from datetime import date
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_join import join_app, settle_here
 from deployments.cli_ledger import ledger_app
+from deployments.cli_members import members_app
 from deployments.cli_policy import policy_app
-from deployments.cli_site import ApiUrl, HospitalId, open_here, place
+from deployments.cli_site import (
+    ApiUrl,
+    DataPath,
+    HospitalId,
+    keep_data_path,
+    open_here,
+    place,
+    reached,
+    site_file,
+)
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from tasks.hospital.exchange import ExchangeClient
-from tasks.hospital.exchange_errors import ExchangeError, ExchangeRefused
+from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.site import Site, SiteIncomplete, credential_file
 
-_RETRY_FOR_S: Final = 2.0  # a person waits
-
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 hospital_app.add_typer(ledger_app, name="ledger")
-hospital_app.add_typer(policy_app)
+for commands in (join_app, policy_app, members_app):
+    hospital_app.add_typer(commands)
 
 _out = Console()
 
@@ -44,9 +53,7 @@ _out = Console()
 @hospital_app.command("start")
 def hospital_start(
     hospital_id: HospitalId,
-    data_path: Annotated[
-        Path, typer.Option(help="Its table: a CSV file or a folder with one.", exists=True)
-    ],
+    data_path: DataPath = None,
     api_url: ApiUrl = None,
     trust_on_first_use: Annotated[
         bool,
@@ -75,11 +82,19 @@ def hospital_start(
     from deployments.operator import OperatorClient
     from deployments.policy_files import write_first_policy
 
+    known = site_file(site)
+    if data_path is None and (known is None or known.data_path is None):
+        raise OperatorError(
+            f"{hospital_id}: say where its table is with --data-path; it is kept for the next time"
+        )
+    keep_data_path(site, data_path)
     if not credential_file(site).exists() and (settings.secrets / "operator.json").exists():
         # The operator's own machine: add the hospital as the operator would.
         with OperatorClient.connect(settings) as operator:
             operator.add_hospital(site)
         _out.print(f"added {hospital_id}; its credential is {credential_file(site)}")
+    if credential_file(site).exists():
+        settle_here(site)
     if (path := write_first_policy(site, today=date.today())) is not None:
         _print(f"wrote {path}: it asks a person for each training; read it, then change it")
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
@@ -142,24 +157,8 @@ def hospital_accept(
 
 
 def _shown_peers(site: Site) -> list[Peer]:
-    url = site.settings.api_url
-    try:
-        with ExchangeClient.connect(
-            site.settings.way, site.auth, retry_for_s=_RETRY_FOR_S
-        ) as exchange:
-            return find_peers(site, exchange.roster())
-    except ExchangeError as error:
-        raise OperatorError(str(error)) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OperatorError(
-            f"the coordinator at {url} does not answer ({type(error).__name__}); --api-url names "
-            f"another address{_hint(url, error)}"
-        ) from None
-
-
-def _hint(url: str, error: Exception) -> str:
-    cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
-    return ", write https:// if it serves HTTPS" if cut_off and url.startswith("http://") else ""
+    with reached(site.settings) as exchange:
+        return find_peers(site, exchange.roster())
 
 
 def _print(line: str) -> None:

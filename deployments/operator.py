@@ -12,16 +12,20 @@ import json
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote
 
 import httpx
 
 from deployments.errors import ApiRefused, OperatorError
+from deployments.joining import Joining, join
 from deployments.local_api import local_transport
 from deployments.settings import StackSettings
+from fl.joining import parse_join_code
 from fl.spec import ModelSpec, TrainingRequest
-from tasks.hospital.site import SiteSettings, credential_file, write_secret
+from tasks.hospital.site import SiteSettings, credential_file
+
+Standing = Literal["suspend", "readmit", "end"]
 
 _TIMEOUT_S: Final = 30.0
 
@@ -56,19 +60,46 @@ class OperatorClient:
     ) -> None:
         self._client.close()
 
+    def invite(
+        self, name: str, *, hospital_id: str | None, valid_days: int = 7, again: bool = False
+    ) -> dict[str, Any]:
+        """Invites a hospital; returns its id, its one-time join code and the command with it."""
+        body: dict[str, Any] = {"name": name, "valid_days": valid_days, "again": again}
+        if hospital_id is not None:
+            body["hospital_id"] = hospital_id
+        return self._call("POST", "/hospitals", json=body)
+
+    def hospitals(self) -> list[dict[str, Any]]:
+        """Returns all hospitals by id."""
+        found: list[dict[str, Any]] = _accepted(self._send("GET", "/hospitals")).json()
+        return found
+
+    def change_standing(self, hospital_id: str, verb: Standing, **body: str) -> dict[str, Any]:
+        """Suspends or readmits a hospital, or ends its membership; returns it."""
+        return self._call("POST", f"/hospitals/{hospital_id}/{verb}", json=body)
+
     def add_hospital(self, settings: SiteSettings) -> None:
-        """Adds the hospital and leaves its credential in its own directory; once only.
+        """Invites the hospital and joins it in this process; once only, where nobody is asked.
 
         Raises:
             ApiRefused: the coordinator knows the hospital, and its credential is not here.
         """
-        credential = credential_file(settings)
-        if credential.exists():
+        if credential_file(settings).exists():
             return
-        body = {"hospital_id": settings.hospital_id, "name": settings.hospital_id}
-        added = self._call("POST", "/hospitals", json=body)
-        content = {key: added[key] for key in ("client_id", "client_secret")}
-        write_secret(credential, json.dumps(content).encode())
+        hospital_id = settings.hospital_id
+        # Invited before a stop, it is invited again; a member's keys are not replaced unasked.
+        known = any(
+            h["hospital_id"] == hospital_id and h["state"] == "invited" for h in self.hospitals()
+        )
+        invited = self.invite(hospital_id, hospital_id=hospital_id, again=known)
+        joining = Joining(
+            api_url=settings.api_url,
+            code=parse_join_code(invited["join_code"]),
+            hospitals=settings.hospital_home.parent,
+            data_path=settings.data_path,
+            ca_file=settings.ca_file,
+        )
+        join(joining, self._client)
 
     def add_model(self, spec: ModelSpec) -> None:
         """Registers the model unless this very specification is registered already."""

@@ -103,7 +103,7 @@ class Mailbox:
         awaited = set(self.remaining(stage.awaited))
         usable = 0
         while awaited:
-            self._lose_refusing(stage, awaited)
+            self._lose_gone(stage, awaited)
             arrived = [(h, d) for h, d in self._arrived(stage.kind).items() if h in awaited]
             for hospital_id, digest in arrived:
                 awaited.discard(hospital_id)
@@ -177,11 +177,12 @@ class Mailbox:
             found = messages.list_messages(session, round_id=self._opened.round_id, kind=kind)
             return {message.hospital_id: message.digest for message in found}
 
-    def _lose_refusing(self, stage: Stage, awaited: set[str]) -> None:
+    def _lose_gone(self, stage: Stage, awaited: set[str]) -> None:
+        """Takes out who has refused, and whom somebody else has declared lost, as suspended."""
         with transaction(self._coordinator.engine) as session:
             found = participations.participations(session, self._opened.round_id)
         for participation in found:
-            if participation.hospital_id in awaited and participation.state == "refused":
+            if participation.hospital_id in awaited and participation.state in ("refused", "lost"):
                 awaited.discard(participation.hospital_id)
                 self._losses[participation.hospital_id] = Loss(
                     participation.hospital_id,

@@ -20,13 +20,14 @@ from api import exchange
 from api.auth.guard import HospitalCaller, HospitalDep
 from api.bodies import read_into
 from api.exchange import FromHospital, ToHospital
-from api.hub import Topic, closed, posted, work_for
-from api.schemas import PublishedIdentity, Received, Work
+from api.hub import Topic, closed, posted, standing_of, work_for
+from api.schemas import OfferedModel, PublishedIdentity, Received, Work
 from api.services import Services, ServicesDep
 from api.settings import ApiSettings
-from db.queries import hospitals
+from db.queries import hospitals, models
 from db.session import transaction
 from fl.invitation import Digest
+from fl.spec import ModelSpec
 
 router = APIRouter(prefix="/exchange", tags=["exchange"])
 
@@ -58,7 +59,8 @@ async def await_work(
         exchange.require_active(session, caller.hospital_id)
         return exchange.next_dispatch(session, hospital_id=caller.hospital_id, after=after)
 
-    found = await _look_until(services, look, topics=[work_for(caller.hospital_id)], wait_s=wait_s)
+    topics = [work_for(caller.hospital_id), standing_of(caller.hospital_id)]
+    found = await _look_until(services, look, topics=topics, wait_s=wait_s)
     if found is None:
         return Response(status_code=204)
     return JSONResponse(Work(round_id=found).model_dump(mode="json"))
@@ -69,13 +71,21 @@ def get_roster(services: ServicesDep, caller: HospitalDep) -> list[PublishedIden
     """By id; so that a hospital's people can compare fingerprints before the first round."""
     with transaction(services.engine) as session:
         exchange.require_active(session, caller.hospital_id)
+        return roster_of(session)
+
+
+@router.get("/models", summary="List the registered models with their data contracts")
+def get_models(services: ServicesDep, caller: HospitalDep) -> list[OfferedModel]:
+    """All versions; so that a hospital can hold its table to them before the first round."""
+    with transaction(services.engine) as session:
+        exchange.require_active(session, caller.hospital_id)
         return [
-            PublishedIdentity(
-                hospital_id=hospital.id,
-                signing_key=hospital.signing_key or "",
-                sealing_key=hospital.sealing_key or "",
+            OfferedModel(
+                name=model.name,
+                version=model.version,
+                spec=ModelSpec.model_validate(model.spec),
             )
-            for hospital in hospitals.invitable_hospitals(session)
+            for model in models.list_models(session)
         ]
 
 
@@ -143,7 +153,8 @@ async def get_message(
             kind=kind,
         )
 
-    topics = [posted(round_id, caller.hospital_id, kind), closed(round_id)]
+    own = caller.hospital_id
+    topics = [posted(round_id, own, kind), closed(round_id), standing_of(own)]
     body = await _look_until(services, look, topics=topics, wait_s=wait_s)
     if body is None:
         return Response(status_code=204)
@@ -168,6 +179,18 @@ def get_weights(digest: Digest, services: ServicesDep, caller: HospitalDep) -> R
         )
     size, pieces = services.blobs.pieces(digest)
     return StreamingResponse(pieces, media_type=OCTETS, headers={"Content-Length": str(size)})
+
+
+def roster_of(session: Session) -> list[PublishedIdentity]:
+    """Returns the hospitals that rounds invite, by id, with the keys they have published."""
+    return [
+        PublishedIdentity(
+            hospital_id=hospital.id,
+            signing_key=hospital.signing_key or "",
+            sealing_key=hospital.sealing_key or "",
+        )
+        for hospital in hospitals.invitable_hospitals(session)
+    ]
 
 
 def largest_body(settings: ApiSettings, kind: FromHospital) -> int:

@@ -1,63 +1,66 @@
-"""Hospitals: adding them, reading them, and the identity each publishes itself."""
+"""Hospitals as the operator sees them: invited, listed, suspended, taken back, ended."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any
 
-from anyio import from_thread
 from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
-from api.auth.guard import HospitalDep, may
-from api.auth.passwords import new_secret, secret_digest
+from api.auth.guard import may
 from api.auth.scopes import HOSPITALS_WRITE, TRAINING_READ
 from api.auth.tokens import Principal
-from api.errors import Problem
-from api.schemas import HospitalCredential, HospitalView, Identity, NewHospital
-from api.services import ServicesDep
+from api.errors import FieldError, Problem
+from api.schemas import HospitalInvited, HospitalView, NewHospital, WhyBody
+from api.services import Services, ServicesDep
 from db.errors import Conflict
 from db.models import Hospital
-from db.queries import audit, credentials, hospitals
+from db.queries import audit, hospitals, memberships
+from db.queries.join_codes import issue_code
 from db.session import transaction
 from fl.invitation import HospitalId
+from fl.joining import code_digest, hospital_id_of, new_join_code, parse_join_code
 from fl.names import pool_name
 
 router = APIRouter(prefix="/hospitals", tags=["hospitals"])
 
+Operator = Annotated[Principal, may(HOSPITALS_WRITE)]
 
-@router.post("", status_code=201, summary="Add a hospital")
-def add_hospital(
-    body: NewHospital,
-    response: Response,
-    services: ServicesDep,
-    caller: Annotated[Principal, may(HOSPITALS_WRITE)],
-) -> HospitalCredential:
-    """Adds a hospital with its work pool and deployment, and returns its client secret, once."""
-    secret = new_secret()
+
+@router.post("", status_code=201, summary="Invite a hospital to join")
+def invite_hospital(
+    body: NewHospital, response: Response, services: ServicesDep, caller: Operator
+) -> HospitalInvited:
+    """Returns a one-time join code, once; an earlier code of this hospital is dead from now on."""
+    hospital_id = body.hospital_id or _derived_id(body.name)
+    code, now = new_join_code(), services.now()
     with transaction(services.engine) as session:
-        hospitals.add_hospital(session, hospital_id=body.hospital_id, name=body.name)
-        _refuse_shared_pool(session, body.hospital_id)
-        credentials.add_client(
-            session,
-            client_id=body.hospital_id,
-            secret_digest=secret_digest(secret),
-            hospital_id=body.hospital_id,
+        hospital = memberships.invite(
+            session, hospital_id=hospital_id, name=body.name, again=body.again
         )
-        # Before the commit: a hospital without a pool would be invited and never hear of it. A pool
-        # without a hospital does no harm, and the next try finds it.
-        from_thread.run(services.prefect.ensure_hospital_pool, body.hospital_id)
-        audit.append_event(
+        _refuse_shared_pool(session, hospital_id)
+        issued = issue_code(
             session,
-            actor=caller.subject,
-            action="hospital.added",
-            subject=f"hospital:{body.hospital_id}",
-            details={"name": body.name},
-            now=services.now(),
+            hospital_id=hospital_id,
+            digest=code_digest(parse_join_code(code)),
+            created_by=caller.subject,
+            valid_for=timedelta(days=body.valid_days),
+            now=now,
+        )
+        details = {"name": hospital.name, "again": body.again}
+        expires = {"code_expires_at": issued.expires_at.isoformat()}
+        record(session, services, caller.subject, "invited", hospital_id, details | expires)
+        invited = HospitalInvited(
+            hospital_id=hospital_id,
+            name=hospital.name,
+            join_code=code,
+            expires_at=issued.expires_at,
+            command=f"fedmed hospital join {services.settings.api_url.rstrip('/')} {code}",
         )
     response.headers["Cache-Control"] = "no-store"
-    return HospitalCredential(
-        hospital_id=body.hospital_id, client_id=body.hospital_id, client_secret=secret
-    )
+    return invited
 
 
 @router.get("", summary="List the hospitals")
@@ -66,7 +69,7 @@ def list_hospitals(
 ) -> list[HospitalView]:
     """All hospitals by id."""
     with transaction(services.engine) as session:
-        return [_view(hospital) for hospital in hospitals.list_hospitals(session)]
+        return [view(session, hospital) for hospital in hospitals.list_hospitals(session)]
 
 
 @router.get("/{hospital_id}", summary="Read a hospital")
@@ -75,39 +78,87 @@ def read_hospital(
 ) -> HospitalView:
     """One hospital."""
     with transaction(services.engine) as session:
-        return _view(hospitals.get_hospital(session, hospital_id))
+        return view(session, hospitals.get_hospital(session, hospital_id))
 
 
-@router.put("/{hospital_id}/identity", summary="Publish the hospital's own identity keys")
-def publish_identity(
-    hospital_id: HospitalId, body: Identity, services: ServicesDep, caller: HospitalDep
+@router.post("/{hospital_id}/suspend", summary="Keep a hospital out until it is taken back")
+def suspend_hospital(
+    hospital_id: HospitalId, body: WhyBody, services: ServicesDep, caller: Operator
 ) -> HospitalView:
-    """Publishes the keys once; repeating them is harmless, other keys are refused."""
-    if caller.hospital_id != hospital_id:
-        raise Problem(
-            403,
-            "another-hospital",
-            "Another hospital",
-            detail=f"{caller.hospital_id} cannot publish the keys of {hospital_id}",
-        )
+    """At once: its tokens are refused, and its open rounds go on without it."""
     with transaction(services.engine) as session:
-        is_new = hospitals.get_hospital(session, hospital_id).signing_key is None
-        hospital = hospitals.publish_identity(
-            session,
-            hospital_id=hospital_id,
-            signing_key=body.signing_key,
-            sealing_key=body.sealing_key,
+        reason = f"suspended by the operator: {body.reason}"
+        if memberships.suspend(session, hospital_id=hospital_id, reason=reason, now=services.now()):
+            details = {"reason": body.reason}
+            record(session, services, caller.subject, "suspended", hospital_id, details)
+        return view(session, hospitals.get_hospital(session, hospital_id))
+
+
+@router.post("/{hospital_id}/readmit", summary="Take a suspended hospital back")
+def readmit_hospital(
+    hospital_id: HospitalId, services: ServicesDep, caller: Operator
+) -> HospitalView:
+    """With the keys and the credential it had; the next round invites it."""
+    with transaction(services.engine) as session:
+        if memberships.readmit(session, hospital_id=hospital_id):
+            record(session, services, caller.subject, "readmitted", hospital_id, {})
+        return view(session, hospitals.get_hospital(session, hospital_id))
+
+
+@router.post("/{hospital_id}/end", summary="End a hospital's membership")
+def end_membership(
+    hospital_id: HospitalId, body: WhyBody, services: ServicesDep, caller: Operator
+) -> HospitalView:
+    """For good: its credential is dead. Its record stays, and it may be invited again."""
+    with transaction(services.engine) as session:
+        reason = f"its membership was ended by the operator: {body.reason}"
+        if memberships.end(session, hospital_id=hospital_id, reason=reason, now=services.now()):
+            details = {"reason": body.reason}
+            record(session, services, caller.subject, "ended", hospital_id, details)
+        return view(session, hospitals.get_hospital(session, hospital_id))
+
+
+def record(
+    session: Session,
+    services: Services,
+    actor: str,
+    what: str,
+    hospital_id: str,
+    details: Mapping[str, Any],
+) -> None:
+    """Appends ``hospital.<what>`` to the audit record; last of what a transaction locks."""
+    audit.append_event(
+        session,
+        actor=actor,
+        action=f"hospital.{what}",
+        subject=f"hospital:{hospital_id}",
+        details=dict(details),
+        now=services.now(),
+    )
+
+
+def view(session: Session, hospital: Hospital) -> HospitalView:
+    """Returns a hospital as it is shown."""
+    return HospitalView(
+        hospital_id=hospital.id,
+        name=hospital.name,
+        state=hospital.state,
+        signing_key=hospital.signing_key,
+        sealing_key=hospital.sealing_key,
+        created_at=hospital.created_at,
+        last_heard_at=hospitals.last_heard(session).get(hospital.id),
+    )
+
+
+def _derived_id(name: str) -> str:
+    derived = hospital_id_of(name)
+    if not derived:
+        detail = "no id follows from this name: give one, of lower-case letters, digits and hyphens"
+        field = FieldError("hospital_id", "missing", detail)
+        raise Problem(
+            422, "invalid-request", "The request is not valid", detail=detail, errors=[field]
         )
-        if is_new:
-            audit.append_event(
-                session,
-                actor=caller.subject,
-                action="hospital.identity-published",
-                subject=f"hospital:{hospital_id}",
-                details=body.model_dump(mode="json"),
-                now=services.now(),
-            )
-        return _view(hospital)
+    return derived
 
 
 def _refuse_shared_pool(session: Session, hospital_id: str) -> None:
@@ -116,14 +167,3 @@ def _refuse_shared_pool(session: Session, hospital_id: str) -> None:
     for other in hospitals.list_hospitals(session):
         if other.id != hospital_id and pool_name(other.id) == pool:
             raise Conflict("pool-taken", f"{other.id} works on the pool {pool}: choose another id")
-
-
-def _view(hospital: Hospital) -> HospitalView:
-    return HospitalView(
-        hospital_id=hospital.id,
-        name=hospital.name,
-        state=hospital.state,
-        signing_key=hospital.signing_key,
-        sealing_key=hospital.sealing_key,
-        created_at=hospital.created_at,
-    )

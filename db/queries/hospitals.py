@@ -1,29 +1,34 @@
 """Hospitals: adding them, their published identity keys, who may be invited.
 
-add_hospital(session, hospital_id="hospital-1", name="North")
+    add_hospital(session, hospital_id="hospital-1", name="North", state="invited")
+
+What changes a hospital's standing is in `db.queries.memberships`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.errors import AlreadyExists, Conflict, NotFound
-from db.models import Hospital, HospitalState
+from db.models import Hospital, HospitalState, Message
 
 
-def add_hospital(session: Session, *, hospital_id: str, name: str) -> Hospital:
-    """Adds an active hospital that has no keys yet.
+def add_hospital(
+    session: Session, *, hospital_id: str, name: str, state: HospitalState = "active"
+) -> Hospital:
+    """Adds a hospital that has no keys yet.
 
     Raises:
         AlreadyExists: the id is taken.
     """
     added = session.scalars(
         insert(Hospital)
-        .values(id=hospital_id, name=name)
+        .values(id=hospital_id, name=name, state=state)
         .on_conflict_do_nothing(index_elements=[Hospital.id])
         .returning(Hospital)
     ).one_or_none()
@@ -42,7 +47,7 @@ def publish_identity(
         Conflict: other keys are published. The other hospitals have pinned them: a change would
             make them refuse every round. Or another hospital has published one of these keys.
     """
-    hospital = _locked(session, hospital_id)
+    hospital = locked_hospital(session, hospital_id)
     if hospital.signing_key is None:
         _refuse_keys_of_others(session, hospital_id, signing_key, sealing_key)
         hospital.signing_key, hospital.sealing_key = signing_key, sealing_key
@@ -52,13 +57,31 @@ def publish_identity(
     return hospital
 
 
+def replace_identity(
+    session: Session, *, hospital_id: str, signing_key: str, sealing_key: str
+) -> Hospital:
+    """Records a hospital's public identity keys, hex, in place of the ones it had.
+
+    The other hospitals see keys that changed, and take part with it again once they accept them.
+
+    Raises:
+        NotFound: no such hospital.
+        Conflict: another hospital has published one of these keys.
+    """
+    hospital = locked_hospital(session, hospital_id)
+    _refuse_keys_of_others(session, hospital_id, signing_key, sealing_key)
+    hospital.signing_key, hospital.sealing_key = signing_key, sealing_key
+    session.flush()
+    return hospital
+
+
 def set_hospital_state(session: Session, *, hospital_id: str, state: HospitalState) -> Hospital:
-    """Suspends a hospital, or takes it back; a suspended one is not invited to rounds.
+    """Sets the state and nothing else; `db.queries.memberships` does what belongs to it.
 
     Raises:
         NotFound: no such hospital.
     """
-    hospital = _locked(session, hospital_id)
+    hospital = locked_hospital(session, hospital_id)
     hospital.state = state
     session.flush()
     return hospital
@@ -81,13 +104,29 @@ def list_hospitals(session: Session) -> Sequence[Hospital]:
     return session.scalars(select(Hospital).order_by(Hospital.id)).all()
 
 
-def invitable_hospitals(session: Session) -> Sequence[Hospital]:
-    """Returns the hospitals a round may invite, by id: active, with a published identity."""
-    return session.scalars(
+def invitable_hospitals(session: Session, *, kept: bool = False) -> Sequence[Hospital]:
+    """Returns the hospitals a round may invite, by id: active, with a published identity.
+
+    With ``kept`` they stay so until the transaction ends.
+    """
+    found = (
         select(Hospital)
         .where(Hospital.state == "active", Hospital.signing_key.is_not(None))
         .order_by(Hospital.id)
+    )
+    if kept:
+        found = found.with_for_update(read=True).execution_options(populate_existing=True)
+    return session.scalars(found).all()
+
+
+def last_heard(session: Session) -> dict[str, datetime]:
+    """Returns when each hospital's last message of a round arrived, of those that sent one."""
+    rows = session.execute(
+        select(Message.hospital_id, func.max(Message.created_at))
+        .where(Message.kind.in_(("enrolment", "upload", "echo", "reveal", "refusal")))
+        .group_by(Message.hospital_id)
     ).all()
+    return {hospital_id: at for hospital_id, at in rows}
 
 
 def _refuse_keys_of_others(
@@ -96,7 +135,8 @@ def _refuse_keys_of_others(
     """A key of another hospital's would make every round with both of them fail."""
     owner = session.scalars(
         select(Hospital.id).where(
-            or_(Hospital.signing_key == signing_key, Hospital.sealing_key == sealing_key)
+            or_(Hospital.signing_key == signing_key, Hospital.sealing_key == sealing_key),
+            Hospital.id != hospital_id,
         )
     ).first()
     if owner is not None:
@@ -105,7 +145,12 @@ def _refuse_keys_of_others(
         )
 
 
-def _locked(session: Session, hospital_id: str) -> Hospital:
+def locked_hospital(session: Session, hospital_id: str) -> Hospital:
+    """Returns a hospital as it is now, locked until the transaction ends.
+
+    Raises:
+        NotFound: no such hospital.
+    """
     hospital = session.get(
         Hospital,
         hospital_id,

@@ -62,7 +62,8 @@ def open_round(
     opened.incoming_weights = incoming_weights
     opened.flow_run_id = flow_run_id
     opened.opened_at = now
-    invited = invitable_hospitals(session)
+    # Kept: a hospital that is suspended meanwhile would be missed by who suspends it.
+    invited = invitable_hospitals(session, kept=True)
     if len(invited) < training.least_cohort:
         _refuse(session, opened, least=training.least_cohort, found=len(invited), now=now)
     opened.state = "open"

@@ -1,7 +1,7 @@
 """The rows that other queries begin with: a round or a training, as it is now, locked or not.
 
-Locks are taken in one order: training, round, participation, audit record. Whoever keeps to it
-waits for others and never for himself.
+Locks are taken in one order: training, round, hospital, participation, audit record. Whoever keeps
+to it waits for others and never for himself.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def main() -> int:
             home=Path(home), prefect_port=prefect_port, mlflow_port=mlflow_port, api_port=api_port
         )
         # The stack is another process, and reads its ports for itself.
-        os.environ.update({name: str(port) for name, port in settings.ports.items()})
+        os.environ.update({name: str(port) for name, (_, port) in settings.listens.items()})
         with control.attached(settings, hospitals={}, progress=_ignore) as stack:
             console.print("the hospitals …")
             bench = prepare(settings, idle=IDLE_HOSPITALS, working=WORKING)

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import tenacity
 
-from api.auth.bootstrap import load_signing_key
+from api.auth.key_ring import KeyRing
 from api.auth.scopes import EXCHANGE, TRAINING_READ
 from api.auth.tokens import Tokens
 from api.prefect_api import HOSPITAL_WORKER_TYPE, NO_VARIABLES
@@ -83,10 +83,15 @@ def prepare(settings: StackSettings, *, idle: int, working: str) -> Prepared:
     ids = [working, *(f"idle-{number}" for number in range(idle))]
     status_path = _write_rows(settings, ids)
     tokens = Tokens(
-        load_signing_key(settings.secrets),
+        KeyRing(
+            settings.secrets,
+            longest_lifetime_s=_TOKEN_LIFETIME_S,
+            clock=lambda: datetime.now(UTC),
+        ),
         issuer=settings.api_url,
         audience=str(ApiSettings.model_fields["audience"].default),
         lifetime_s=_TOKEN_LIFETIME_S,
+        hospital_lifetime_s=_TOKEN_LIFETIME_S,
         clock=lambda: datetime.now(UTC),
     )
     with httpx.Client(base_url=settings.prefect_api_url, trust_env=False, timeout=60) as prefect:
@@ -104,12 +109,14 @@ def prepare(settings: StackSettings, *, idle: int, working: str) -> Prepared:
             + tokens.issue(
                 subject=f"hospital:{hospital_id}",
                 scopes=frozenset({EXCHANGE}),
+                generation=1,
                 hospital_id=hospital_id,
+                client_id=hospital_id,
             )
             for hospital_id in ids
         },
         operator="Bearer "
-        + tokens.issue(subject="user:operator", scopes=frozenset({TRAINING_READ})),
+        + tokens.issue(subject="user:operator", scopes=frozenset({TRAINING_READ}), generation=1),
         deployment_id=deployment_id,
         status_path=status_path,
     )

@@ -22,6 +22,7 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fl.invitation import HospitalId, Key
+from fl.spec import ModelName, ModelSpec
 from tasks.hospital.exchange_errors import (
     ExchangeRefused,
     ExchangeTimeout,
@@ -50,7 +51,18 @@ class PublishedIdentity(BaseModel):
     sealing_key: Key
 
 
+class OfferedModel(BaseModel):
+    """A model that the coordinator has registered."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: ModelName
+    version: int
+    spec: ModelSpec
+
+
 _ROSTER: Final = TypeAdapter(tuple[PublishedIdentity, ...])
+_MODELS: Final = TypeAdapter(tuple[OfferedModel, ...])
 
 
 def _is_worth_retrying(error: BaseException) -> bool:
@@ -174,6 +186,38 @@ class ExchangeClient:
             raise ExchangeRefused("GET /exchange/roster: a hospital is shown twice")
         return roster
 
+    def models(self) -> tuple[OfferedModel, ...]:
+        """Returns all versions of the models that the coordinator has registered.
+
+        Raises:
+            ExchangeRefused: this hospital is suspended, or the answer holds no models.
+        """
+        try:
+            return _MODELS.validate_json(self._request("GET", "/exchange/models").content)
+        except ValidationError:
+            raise ExchangeRefused("GET /exchange/models: the answer holds no models") from None
+
+    def replace_identity(self, hospital_id: str, replacement: dict[str, str]) -> None:
+        """Publishes new identity keys, signed by the old and the new one; see `fl.joining`.
+
+        Raises:
+            ExchangeRefused: a signature does not verify, or a round is open for this hospital.
+        """
+        self._request("POST", f"/hospitals/{hospital_id}/identity", json=replacement)
+
+    def replace_secret(self, hospital_id: str, *, digest: str) -> None:
+        """Has the coordinator take the client secret with this SHA-256, hex, from now on.
+
+        Raises:
+            ExchangeRefused: this hospital is suspended.
+        """
+        body = {"client_secret_sha256": digest}
+        self._request("PUT", f"/hospitals/{hospital_id}/credential", json=body)
+
+    def leave(self, hospital_id: str) -> None:
+        """Ends this hospital's membership; its credential is dead afterwards."""
+        self._request("POST", f"/hospitals/{hospital_id}/leave")
+
     def await_work(self, *, after: str | None) -> str | None:
         """Waits for a dispatch to this hospital; returns its round's id, or None after a while.
 
@@ -212,6 +256,15 @@ def _accepted(response: httpx.Response) -> httpx.Response:
     if response.status_code == HTTPStatus.GONE:
         raise RoundClosed(detail)
     raise ExchangeRefused(f"{response.request.method} {response.request.url.path}: {detail}")
+
+
+def _oauth_reason(response: httpx.Response) -> str:
+    """Returns what the token endpoint says beside its error (RFC 6749, section 5.2)."""
+    try:
+        description = response.json().get("error_description")
+    except (ValueError, AttributeError):
+        description = None
+    return f": {description}" if isinstance(description, str) else ""
 
 
 def _problem(response: httpx.Response) -> str:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from db.disk import sync_folder
 from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
@@ -46,6 +47,7 @@ class SiteSettings(BaseSettings):
         hospital_home: directory of its keys, store and logs.
         data_path: its table, a CSV file or a folder with one.
         api_url: the coordinator's one address.
+        ca_file: certificates to trust instead of the system's, PEM.
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part; the policy may
@@ -139,16 +141,13 @@ def open_site(settings: SiteSettings) -> Site:
         SiteIncomplete: there is no credential.
     """
     read_credential(settings)  # first: a mistyped id must not make keys
-    keys = _keys_directory(settings)
+    keys = keys_directory(settings)
     database = settings.hospital_home / "site.db"
     store = SiteStore(database)
     return Site(
         settings=settings,
-        identity=Identity(
-            signing=Ed25519PrivateKey.from_private_bytes(_secret(keys / "signing.key", _signing)),
-            sealing=X25519PrivateKey.from_private_bytes(_secret(keys / "sealing.key", _sealing)),
-        ),
-        split_key=_secret(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES)),
+        identity=make_identity(keys),
+        split_key=make_split_key(keys),
         auth=auth_of(settings),
         store=store,
         approvals=SiteApprovals(database, store),
@@ -174,7 +173,7 @@ def auth_of(settings: SiteSettings) -> HospitalAuth:
 
 def credential_file(settings: SiteSettings) -> Path:
     """Returns where the site's credential lies."""
-    return _keys_directory(settings) / "credential.json"
+    return keys_directory(settings) / "credential.json"
 
 
 def read_credential(settings: SiteSettings) -> Credential:
@@ -188,8 +187,8 @@ def read_credential(settings: SiteSettings) -> Credential:
         return Credential.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise SiteIncomplete(
-            f"no credential at {path}; ask the coordinator's operator to add "
-            f"{settings.hospital_id!r} and put the client_id and client_secret there"
+            f"no credential at {path}; ask the coordinator's operator for a join code for "
+            f"{settings.hospital_id!r}, then `fedmed hospital join {settings.api_url} CODE`"
         ) from None
 
 
@@ -200,15 +199,33 @@ def write_secret(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         os.link(file.name, path)  # whole, or not at all
+    sync_folder(path.parent)
 
 
-def _keys_directory(settings: SiteSettings) -> Path:
+def keys_directory(settings: SiteSettings) -> Path:
+    """Returns the directory of the site's secrets, which is made when it is missing."""
     keys = settings.hospital_home / "keys"
     keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     return keys
 
 
-def _secret(path: Path, make: Callable[[], bytes]) -> bytes:
+def make_identity(keys: Path, *, suffix: str = "") -> Identity:
+    """Returns the identity keys in a directory of secrets; makes those that are missing."""
+    signing = secret_at(keys / f"signing.key{suffix}", _signing)
+    sealing = secret_at(keys / f"sealing.key{suffix}", _sealing)
+    return Identity(
+        signing=Ed25519PrivateKey.from_private_bytes(signing),
+        sealing=X25519PrivateKey.from_private_bytes(sealing),
+    )
+
+
+def make_split_key(keys: Path) -> bytes:
+    """Returns the secret that fixes which rows are held out; makes it when it is missing."""
+    return secret_at(keys / "split.key", lambda: secrets.token_bytes(_SPLIT_KEY_BYTES))
+
+
+def secret_at(path: Path, make: Callable[[], bytes]) -> bytes:
+    """Returns a secret; makes it when it is missing. It is on the disk when this returns."""
     if not path.exists():
         write_secret(path, make())
     return path.read_bytes()

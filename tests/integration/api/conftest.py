@@ -14,19 +14,21 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from api.app import create_app
-from api.auth.passwords import Passwords
+from api.auth.passwords import Passwords, secret_digest
 from api.settings import ApiSettings
 from db.blobs import BlobStore
 from db.errors import NotFound
 from db.models import utc_now
-from db.queries import credentials, rounds, trainings, users
+from db.queries import credentials, hospitals, rounds, trainings, users
 from db.queries.messages import post_message
 from db.session import transaction
 from db.settings import ArtifactSettings, DatabaseSettings
+from fl.joining import code_digest, join_statement, parse_join_code
 from privacy.settings import PrivacySettings
 
 
@@ -81,6 +83,48 @@ MODEL = {
         "label": {"name": "malignant"},
     },
 }
+
+
+@dataclass(frozen=True)
+class HospitalKeys:
+    """What a hospital makes itself, the same for the same name."""
+
+    name: str
+
+    @property
+    def signing(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self._bytes("signing_key"))
+
+    @property
+    def secret(self) -> str:
+        return self._bytes("secret").hex()
+
+    @property
+    def public(self) -> dict[str, str]:
+        return {
+            "signing_key": self.signing.public_key().public_bytes_raw().hex(),
+            "sealing_key": self._bytes("sealing_key").hex(),
+        }
+
+    def sign(self, statement: bytes) -> str:
+        return self.signing.sign(statement).hex()
+
+    def join_request(self, code: str) -> dict[str, Any]:
+        digest = secret_digest(self.secret)
+        statement = join_statement(
+            code_digest=code_digest(parse_join_code(code)), **self.public, secret_digest=digest
+        )
+        proof = self.sign(statement)
+        return {"code": code, **self.public, "client_secret_sha256": digest, "proof": proof}
+
+    def _bytes(self, what: str) -> bytes:
+        return hashlib.sha256(f"{what} of {self.name}".encode()).digest()
+
+
+@pytest.fixture
+def keys_made_by() -> type[HospitalKeys]:
+    """The keys and the secret of a hospital, by a name."""
+    return HospitalKeys
 
 
 @dataclass
@@ -138,24 +182,33 @@ class Api:
     def may(self, *scopes: str, hospital: str | None = None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token(*scopes, hospital=hospital)}"}
 
-    async def add_hospital(self, hospital_id: str, *, with_keys: bool = True) -> dict[str, Any]:
-        added = await self.client.post(
-            "/hospitals",
-            json={"hospital_id": hospital_id, "name": hospital_id.title()},
-            headers=self.may("hospitals:write"),
+    async def invite(self, name: str, **options: Any) -> httpx.Response:
+        return await self.client.post(
+            "/hospitals", json={"name": name, **options}, headers=self.may("hospitals:write")
         )
-        assert added.status_code == 201, added.text
+
+    async def join(self, code: str, keys: HospitalKeys, **changes: Any) -> httpx.Response:
+        body = keys.join_request(code) | changes
+        return await self.client.post("/hospitals/join", json=body)
+
+    async def add_hospital(self, hospital_id: str, *, with_keys: bool = True) -> dict[str, Any]:
+        """Adds a hospital that has joined; without keys, one of before there were join codes."""
+        keys = HospitalKeys(hospital_id)
         if with_keys:
-            published = await self.client.put(
-                f"/hospitals/{hospital_id}/identity",
-                json={
-                    name: hashlib.sha256(f"{name} of {hospital_id}".encode()).hexdigest()
-                    for name in ("signing_key", "sealing_key")
-                },
-                headers=self.may(hospital=hospital_id),
-            )
-            assert published.status_code == 200, published.text
-        return added.json()
+            invited = await self.invite(hospital_id.title(), hospital_id=hospital_id)
+            assert invited.status_code == 201, invited.text
+            joined = await self.join(invited.json()["join_code"], keys)
+            assert joined.status_code == 200, joined.text
+        else:
+            with transaction(self.engine) as session:
+                hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
+                credentials.add_client(
+                    session,
+                    client_id=hospital_id,
+                    secret_digest=secret_digest(keys.secret),
+                    hospital_id=hospital_id,
+                )
+        return {"client_id": hospital_id, "client_secret": keys.secret}
 
     async def add_model(self) -> dict[str, Any]:
         added = await self.client.post("/models", json=self.model, headers=self.may("models:write"))
@@ -223,7 +276,7 @@ class Api:
     def contents(self) -> dict[str, Any]:
         """What the database holds, to see that a refused request has changed nothing."""
         tables = (
-            *("hospitals", "users", "clients", "models", "trainings", "rounds"),
+            *("hospitals", "users", "clients", "join_codes", "models", "trainings", "rounds"),
             *("participations", "messages", "audit_events"),
         )
         with self.engine.connect() as connection:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from api.auth.passwords import secret_digest
 from db.queries import audit, hospitals
 from db.session import transaction
 
@@ -26,28 +25,13 @@ async def test_health(api: Any) -> None:
     assert (await api.client.get("/health")).json() == {"status": "ok"}
 
 
-async def test_adds_a_hospital_with_its_pool_and_shows_its_secret_once(api: Any) -> None:
-    added = await api.add_hospital("charite", with_keys=False)
-    assert added["client_id"] == "charite"
-    assert len(added["client_secret"]) == 43
-    assert "hospital-charite" in api.prefect.pools
-    assert "hospital-round/charite" in api.prefect.deployments
-    (client,) = api.contents()["clients"]
-    assert client.secret_digest == secret_digest(added["client_secret"])
-    read = await api.get("/hospitals/charite", "training:read")
-    assert read["state"] == "active"
-    assert read["signing_key"] is None
-    assert await api.get("/hospitals", "training:read") == [read]
-    assert added["client_secret"] not in str(api.contents())
-
-
 async def test_writes_leave_audit_events_that_verify(api: Any) -> None:
     await api.add_hospital("north")
     await api.add_model()
     events = await api.get("/audit/events", "audit:read")
     assert [(e["actor"], e["action"], e["subject"].split(":")[0]) for e in events] == [
-        ("user:test", "hospital.added", "hospital"),
-        ("hospital:north", "hospital.identity-published", "hospital"),
+        ("user:test", "hospital.invited", "hospital"),
+        ("hospital:north", "hospital.joined", "hospital"),
         ("user:test", "model.added", "model"),
     ]
     with transaction(api.engine) as session:
@@ -96,21 +80,11 @@ async def test_two_hospitals_do_not_share_a_pool(api: Any) -> None:
     assert api.contents() == before
 
 
-@pytest.mark.parametrize("failure", ["down", "refuses"])
-async def test_without_prefect_no_hospital_is_written(api: Any, failure: str) -> None:
-    before = api.contents()
-    setattr(api.prefect, failure, True)
-    body = {"hospital_id": "north", "name": "North"}
-    answer = await post(api, "/hospitals", body, "hospitals:write")
-    assert answer.status_code == 503
-    assert answer.json()["type"].startswith("/problems/prefect-")
-    assert api.contents() == before
-    setattr(api.prefect, failure, False)
-    await api.add_hospital("north")
-
-
 WRONG_HOSPITALS: list[tuple[Any, str, str]] = [
-    ({}, "hospital_id", "missing"),
+    ({}, "name", "missing"),
+    ({"name": "北京"}, "hospital_id", "missing"),
+    ({"name": "x", "valid_days": 0}, "valid_days", "greater_than_equal"),
+    ({"name": "x", "valid_days": 91}, "valid_days", "less_than_equal"),
     ({"hospital_id": "North", "name": "x"}, "hospital_id", "string_pattern_mismatch"),
     ({"hospital_id": "../x", "name": "x"}, "hospital_id", "string_pattern_mismatch"),
     ({"hospital_id": "a\n", "name": "x"}, "hospital_id", "string_pattern_mismatch"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -18,13 +17,10 @@ async def roster(api: Any, **caller: str) -> Any:
     return await api.client.get("/exchange/roster", headers=api.may(**caller))
 
 
-def entry(hospital_id: str) -> dict[str, str]:
-    """A hospital as the roster shows it, with the keys that ``add_hospital`` publishes."""
-    keys = {
-        name: hashlib.sha256(f"{name} of {hospital_id}".encode()).hexdigest()
-        for name in ("signing_key", "sealing_key")
-    }
-    return {"hospital_id": hospital_id, **keys}
+@pytest.fixture
+def entry(keys_made_by: Any) -> Any:
+    """A hospital as the roster shows it, with the keys with which ``add_hospital`` joins it."""
+    return lambda hospital_id: {"hospital_id": hospital_id, **keys_made_by(hospital_id).public}
 
 
 def suspend(api: Any, hospital_id: str) -> None:
@@ -32,7 +28,9 @@ def suspend(api: Any, hospital_id: str) -> None:
         hospitals.set_hospital_state(session, hospital_id=hospital_id, state="suspended")
 
 
-async def test_it_shows_ids_and_keys_of_the_hospitals_that_rounds_invite(api: Any) -> None:
+async def test_it_shows_ids_and_keys_of_the_hospitals_that_rounds_invite(
+    api: Any, entry: Any
+) -> None:
     for hospital_id in ("west", "north", "south"):
         await api.add_hospital(hospital_id)
     await api.add_hospital("east", with_keys=False)
@@ -44,7 +42,9 @@ async def test_it_shows_ids_and_keys_of_the_hospitals_that_rounds_invite(api: An
     assert api.contents() == before
 
 
-async def test_a_hospital_may_read_it_before_it_has_published_its_own_keys(api: Any) -> None:
+async def test_a_hospital_may_read_it_before_it_has_published_its_own_keys(
+    api: Any, entry: Any
+) -> None:
     await api.add_hospital("north")
     await api.add_hospital("east", with_keys=False)
     assert (await roster(api, hospital="east")).json() == [entry("north")]

@@ -270,7 +270,13 @@ NEEDS = {
     ("POST", "/hospitals"): "hospitals:write",
     ("GET", "/hospitals"): "training:read",
     ("GET", "/hospitals/north"): "training:read",
+    ("POST", "/hospitals/north/suspend"): "hospitals:write",
+    ("POST", "/hospitals/north/readmit"): "hospitals:write",
+    ("POST", "/hospitals/north/end"): "hospitals:write",
     ("PUT", "/hospitals/north/identity"): "exchange",
+    ("POST", "/hospitals/north/identity"): "exchange",
+    ("PUT", "/hospitals/north/credential"): "exchange",
+    ("POST", "/hospitals/north/leave"): "exchange",
     ("POST", "/models"): "models:write",
     ("GET", "/models"): "training:read",
     ("GET", "/models/breast-cancer"): "training:read",
@@ -288,6 +294,7 @@ NEEDS = {
     ("POST", "/users/ada/password-reset"): "users:write",
     ("GET", "/exchange/work"): "exchange",
     ("GET", "/exchange/roster"): "exchange",
+    ("GET", "/exchange/models"): "exchange",
     ("PUT", "/exchange/rounds/11111111-2222-3333-4444-555555555555/upload"): "exchange",
     ("GET", "/exchange/rounds/11111111-2222-3333-4444-555555555555/cohort"): "exchange",
     ("GET", "/exchange/weights/" + "a" * 64): "exchange",
@@ -329,6 +336,7 @@ async def test_the_table_above_names_every_route(api: Any) -> None:
     open_to_all = {
         ("POST", "/oauth/token"),
         ("POST", "/oauth/revoke"),  # its form or its header authenticates
+        ("POST", "/hospitals/join"),
         ("GET", "/.well-known/jwks.json"),
         ("GET", "/health"),
     }

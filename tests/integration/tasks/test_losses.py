@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 import pytest
 
-from db.queries import participations
+from db.queries import memberships, participations
 from db.session import transaction
-from fl.messages import encode_reveal
+from fl.messages import encode_enrolment, encode_reveal, encode_upload
 from fl.secure_round import UPDATE_RANGE
 from tasks.cohort import OpenedRound
 from tasks.errors import HospitalRefused, HospitalSilent, RoundFailed, SumRefused
@@ -20,6 +21,7 @@ from tasks.gather import GatheredSum
 
 pytestmark = pytest.mark.integration
 
+STARTED: Final = datetime(2026, 1, 1, tzinfo=UTC)
 STEP: Final = UPDATE_RANGE / (2**19 - 1)
 FIVE: Final = ("a", "b", "c", "d", "e")  # quorum 4
 SEVEN: Final = (*FIVE, "f", "g")  # quorum 5
@@ -77,6 +79,30 @@ def test_the_round_goes_on_without_a_hospital_lost_before_its_update(
     assert states(consortium, opened)["c"] == (state, code)
     # A hospital that says so is out at once, a silent one after a few seconds.
     assert consortium.now <= (0.0 if code != "silent" else 6.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "encode"), [("enrolment", encode_enrolment), ("upload", encode_upload)]
+)
+def test_a_hospital_that_is_suspended_in_a_round_is_out_at_once(
+    make_consortium: Any, kind: str, encode: Callable[[Any], bytes]
+) -> None:
+    consortium = make_consortium(hospital_ids=FIVE)
+    fall_silent(consortium.hospitals["c"], kind)
+
+    def after_the_operator_has_suspended_it(message: Any) -> bytes:
+        with transaction(consortium.engine) as session:
+            memberships.suspend(session, hospital_id="c", reason="stolen keys", now=STARTED)
+        return encode(message)
+
+    consortium.hospitals["e"].answers[kind] = after_the_operator_has_suspended_it
+    opened = consortium.open()
+    gathered = consortium.gather(opened)
+    assert_sum_of(consortium, gathered, ("a", "b", "d", "e"))
+    (loss,) = gathered.losses
+    assert (loss.hospital_id, loss.code, loss.reason) == ("c", "suspended", "stolen keys")
+    assert states(consortium, opened)["c"] == ("lost", "suspended")
+    assert consortium.now == 0.0
 
 
 @every_way

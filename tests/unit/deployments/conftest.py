@@ -13,7 +13,9 @@ from typer.testing import CliRunner, Result
 from deployments import (
     cli,
     cli_hospital,
+    cli_join,
     cli_ledger,
+    cli_members,
     cli_policy,
     cli_privacy,
     cli_user,
@@ -49,7 +51,8 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str, answer: str = "") -> Result:
-        for module in (cli, cli_hospital, cli_ledger, cli_policy, cli_privacy, cli_user):
+        hospital = (cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
+        for module in (cli, *hospital, cli_privacy, cli_user):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deployments import cli_hospital
+from deployments import cli_hospital, cli_site
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from privacy.secagg import Identity
@@ -70,7 +70,7 @@ def exchange(site: Site, monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
         "north": site.identity,
         "west": Identity.generate(),
     }
-    monkeypatch.setattr(cli_hospital.ExchangeClient, "connect", fake.connect)
+    monkeypatch.setattr(cli_site.ExchangeClient, "connect", fake.connect)
     return fake
 
 

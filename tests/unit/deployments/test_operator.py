@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,11 @@ from deployments.demo_data import demo_model
 from deployments.errors import ApiRefused, OperatorError
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
+from fl.joining import new_join_code
 from fl.spec import TrainingRequest
 from privacy.plan import PrivacyRequest
-from tasks.hospital.site import credential_file
+from tasks.hospital.site import credential_file, open_site, read_credential
+from tasks.hospital.site_file import read_site_file
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -71,21 +74,62 @@ def test_a_stack_that_does_not_answer_is_said_in_one_line(settings: StackSetting
     assert "\n" not in str(failed.value)
 
 
-def test_a_hospital_is_added_once_and_its_credential_stays_in_its_directory(
-    settings: StackSettings, password_file: Path, tmp_path: Path
+class Members:
+    """The coordinator's hospitals; it answers what joining asks."""
+
+    def __init__(self, **states: str) -> None:
+        self.states = states
+        self.code = new_join_code()
+        self.bodies: list[dict[str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        match request.method, request.url.path:
+            case "GET", "/hospitals":
+                known = [{"hospital_id": h, "state": s} for h, s in self.states.items()]
+                return httpx.Response(200, json=known)
+            case "POST", "/hospitals":
+                self.bodies.append(json.loads(request.content))
+                if "north" in self.states and not self.bodies[-1]["again"]:
+                    problem = {"type": "/problems/already-exists", "detail": "it is there"}
+                    return httpx.Response(409, json=problem)
+                return httpx.Response(201, json={"join_code": self.code})
+            case "POST", "/hospitals/join":
+                self.bodies.append(json.loads(request.content))
+                joined = {"hospital_id": "north", "client_id": "north", "name": "north"}
+                return httpx.Response(200, json=joined)
+        raise AssertionError(request.url.path)
+
+
+@pytest.mark.parametrize("known", [{}, {"north": "invited"}])
+def test_a_hospital_that_nobody_is_asked_about_is_invited_and_joins_once(
+    settings: StackSettings, password_file: Path, tmp_path: Path, known: dict[str, str]
 ) -> None:
-    added = {"client_id": "north", "client_secret": "s3cret", "hospital_id": "north"}
-    client, seen = operator(lambda _: httpx.Response(201, json=added), password_file)
+    members = Members(**known)
+    client, _ = operator(members, password_file)
     site = settings.site("north", tmp_path)
     with client:
         client.add_hospital(site)
         client.add_hospital(site)
-    assert [json.loads(r.content) for r in seen if r.url.path == "/hospitals"] == [
-        {"hospital_id": "north", "name": "north"}
-    ]
-    path = credential_file(site)
-    assert json.loads(path.read_text()) == {"client_id": "north", "client_secret": "s3cret"}
-    assert path.stat().st_mode & 0o077 == 0
+    invited, joined = members.bodies
+    again = known != {}  # stopped between the two
+    asked = {"hospital_id": "north", "name": "north", "valid_days": 7, "again": again}
+    assert invited == asked
+    assert joined["signing_key"] == open_site(site).identity.public.signing_key.hex()
+    secret = read_credential(site).client_secret.get_secret_value()
+    assert hashlib.sha256(secret.encode()).hexdigest() == joined["client_secret_sha256"]
+    found = read_site_file(site.hospital_home)
+    assert found is not None
+    assert (found.data_path, found.api_url) == (tmp_path, settings.api_url)
+
+
+def test_a_member_s_keys_are_not_replaced_unasked(
+    settings: StackSettings, password_file: Path, tmp_path: Path
+) -> None:
+    client, _ = operator(Members(north="active"), password_file)
+    site = settings.site("north", tmp_path)
+    with client, pytest.raises(ApiRefused, match="it is there"):
+        client.add_hospital(site)
+    assert not credential_file(site).exists()
 
 
 @pytest.mark.parametrize("status", [201, 409])

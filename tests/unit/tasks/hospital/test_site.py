@@ -56,7 +56,8 @@ def test_without_a_credential_it_is_said_where_it_goes_and_who_gives_it(
         open_site(settings)
     assert list(settings.hospital_home.rglob("*.key")) == []
     assert str(settings.hospital_home / "keys" / "credential.json") in str(incomplete.value)
-    assert "ask the coordinator's operator to add 'north'" in str(incomplete.value)
+    assert "ask the coordinator's operator for a join code for 'north'" in str(incomplete.value)
+    assert "`fedmed hospital join http://127.0.0.1:1 CODE`" in str(incomplete.value)
 
 
 def test_a_credential_is_read_and_never_shown(site: Site) -> None:

@@ -1,0 +1,1 @@
+"""What a hospital checks of itself: ``fedmed hospital check``."""

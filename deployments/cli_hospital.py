@@ -6,7 +6,7 @@ fedmed hospital peers --hospital-id north
 fedmed hospital accept --hospital-id north PEER FINGERPRINT
 
 What its people decide on trainings is in `deployments.cli_policy`, its ledger in
-`deployments.cli_ledger`.
+`deployments.cli_ledger`, the code that they approved in `deployments.cli_code`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_code import code_app
 from deployments.cli_ledger import ledger_app
 from deployments.cli_policy import policy_app
 from deployments.cli_site import ApiUrl, HospitalId, open_here, place
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
+from tasks.hospital.allowed_flows import CodeNotApproved
 from tasks.hospital.exchange import ExchangeClient, ExchangeError, ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.site import Site, SiteIncomplete, credential_file
@@ -36,6 +38,7 @@ _RETRY_FOR_S: Final = 2.0  # a person waits
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 hospital_app.add_typer(ledger_app, name="ledger")
 hospital_app.add_typer(policy_app)
+hospital_app.add_typer(code_app)
 
 _out = Console()
 
@@ -56,15 +59,16 @@ def hospital_start(
     ] = False,
 ) -> None:
     """Run a hospital: its worker takes part in the rounds it is invited to."""
+    from deployments.confine import CLEAN, ConfinementFailed, allowed_environment
     from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
 
     settings = StackSettings()
-    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
+    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD, **CLEAN}
     if not fixed.items() <= os.environ.items():
         # Libraries start their threads when they are loaded, and a hospital's process must have
-        # none when it forks: begin again where nothing is loaded yet.
+        # none when it forks: begin again where nothing is loaded yet, and no secret is known.
         command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
-        os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
+        os.execve(command[0], command, {**allowed_environment(os.environ), **fixed})  # noqa: S606 - our own command
     os.environ.setdefault("PREFECT_API_URL", settings.prefect_api_url)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     from deployments.hospital import run_hospital
@@ -84,7 +88,7 @@ def hospital_start(
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
     try:
         run_hospital(site)
-    except (SiteIncomplete, ExchangeRefused) as error:
+    except (SiteIncomplete, ExchangeRefused, CodeNotApproved, ConfinementFailed) as error:
         raise OperatorError(str(error)) from None
 
 

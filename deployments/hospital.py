@@ -2,13 +2,22 @@
 
     fedmed hospital start --hospital-id hospital-1 --data-path DIR
 
-The process imports what a round needs first, forks the warm process while it is single-threaded,
-and only then starts an event loop.
+The process imports what a round needs first, checks that this hospital approved it, forks the warm
+process while it is single-threaded, and only then starts an event loop. The warm process confines
+itself (`deployments.confine`) and reaches the coordinator through this one (`deployments.relay`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -17,13 +26,27 @@ import anyio.to_thread
 import httpx
 import tenacity
 
+from deployments import relay
+from deployments.confine import (
+    Confinement,
+    Places,
+    confinement_report,
+    enforce,
+    keep_allowed,
+    places_of,
+    require,
+)
 from deployments.warm import WarmProcess
+from tasks.hospital.allowed_flows import record_first_code
 from tasks.hospital.exchange import ExchangeClient, ExchangeError
+from tasks.hospital.parameters import round_named
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site, SiteSettings, open_site
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
+
+    from deployments.admission import Admission, RunRefused
 
 # The worker asks the Prefect server right after it was woken; this is only the pause between two
 # long polls.
@@ -33,39 +56,95 @@ _RECONNECT_S: Final = 2.0
 _log = logging.getLogger("fedmed.hospital")
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is ready before the event loop begins."""
+
+    site: Site
+    warm: WarmProcess
+    admission: Admission
+    routes: tuple[relay.Route, ...]
+    environment: Mapping[str, str]
+
+
 def run_hospital(settings: SiteSettings) -> None:
     """Runs one hospital in this process until it is ended; this process must be single-threaded.
 
     Raises:
         SiteIncomplete: the site has no credential.
+        CodeNotApproved: the installed code is not what this hospital approved.
+        ConfinementFailed: a layer of confinement is required and missing, or hides the site's files.
         deployments.warm.ThreadsBeforeFork: something has started a thread already.
     """
     # Imports happen here, once, before the fork: children then find everything loaded.
+    from deployments.admission import Admission
     from deployments.preload import preload
-    from deployments.worker import run_child
+    from deployments.worker import PREFECT_SOCKET, run_child
 
     site = open_site(settings)
-    preload()
-    warm = WarmProcess.fork(run_child)
-    anyio.run(_work, site, warm)
+    installed = preload()
+    record_first_code(settings, installed, now=datetime.now(UTC))
+    admission = Admission(settings, installed)
+    admission.require_approved()
+    urls = {"coordinator": settings.api_url}
+    if prefect_url := os.environ.get("PREFECT_API_URL"):
+        urls["prefect"] = prefect_url
+    routes = relay.routes_of(settings.hospital_home / "relay", urls)
+    inside = settings.model_copy(update={"coordinator_socket": routes["coordinator"].path})
+    environment = inside.environment()
+    if "prefect" in routes:
+        environment[PREFECT_SOCKET] = str(routes["prefect"].path)
+    places, report = confine_here(site)
+    warm = WarmProcess.fork(run_child, prepare=partial(_confine, report, places))
+    distinct = tuple(dict.fromkeys(routes.values()))
+    anyio.run(_work, _Prepared(site, warm, admission, distinct, environment))
 
 
-async def _work(site: Site, warm: WarmProcess) -> None:
+def confine_here(site: Site) -> tuple[Places, Confinement]:
+    """Tries the confinement and keeps in the hospital's own log which layers it has.
+
+    Raises:
+        ConfinementFailed: a layer is required and missing, or hides the site's own files.
+    """
+    places = places_of(site.settings)
+    report = confinement_report(places)
+    for layer in report.missing:
+        _log.warning("confinement without %s: %s", layer.name, layer.detail)
+    site.store.log("confinement", {"layers": json.loads(report.encode())})
+    if site.settings.confinement == "required":
+        require(report)
+    return places, report
+
+
+def _confine(report: Confinement, places: Places) -> None:
+    """Runs in the warm process: no secret in its environment, no way out of its layers."""
+    keep_allowed(os.environ)
+    os.environ["TMPDIR"] = str(places.temporary)
+    tempfile.tempdir = None  # chosen anew, from TMPDIR
+    enforce(report, places)
+
+
+async def _work(prepared: _Prepared) -> None:
     from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 
     from deployments.worker import HospitalWorker
 
+    site, warm = prepared.site, prepared.warm
     await anyio.to_thread.run_sync(publish_identity, site)
     dispatches = _Dispatches(site)
     worker = HospitalWorker(
         hospital_id=site.settings.hospital_id,
         warm=warm,
-        environment=site.settings.environment(),
+        admission=prepared.admission,
+        environment=prepared.environment,
         await_work=dispatches.wait,
         report_crash=dispatches.report_crash,
+        report_refusal=dispatches.report_refusal,
     )
     with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: QUERY_SECONDS}):
         async with anyio.create_task_group() as tasks:
+            for route in prepared.routes:
+                await tasks.start(relay.serve, route)
             tasks.start_soon(warm.listen)
             await worker.start()
             tasks.cancel_scope.cancel()
@@ -114,19 +193,34 @@ class _Dispatches:
 
     async def report_crash(self, flow_run: FlowRun, exit_code: int) -> None:
         """Tells the coordinator at once that a run ended without an answer."""
-        invitation = flow_run.parameters.get("invitation", {})
-        round_id = invitation.get("round_id") if isinstance(invitation, dict) else None
+        refusal = Refusal("crashed", f"the run ended {_ending(exit_code)}")
+        await self._tell(round_named(flow_run.parameters), refusal)
+
+    async def report_refusal(self, refused: RunRefused) -> None:
+        """Tells the coordinator that a run was not begun, and keeps it in the hospital's own log."""
+        refusal, round_id = refused.refusal, refused.round_id
+        self._site.store.log("refused", {"round": str(round_id), "code": refusal.code})
+        _log.warning("a run was refused: %s", refusal)
+        await self._tell(round_id, refusal)
+
+    async def _tell(self, round_id: UUID | None, refusal: Refusal) -> None:
         if round_id is None:
             return
-        refusal = Refusal("crashed", f"the run ended with exit code {exit_code}")
         try:
             await anyio.to_thread.run_sync(self._refuse, round_id, refusal)
         except (httpx.HTTPError, ExchangeError) as error:
-            _log.warning("could not report the crash of %s: %s", flow_run.id, error)
+            _log.warning("could not report %r of round %s: %s", refusal.code, round_id, error)
 
     def _await_work(self) -> str | None:
         return self._exchange.await_work(after=self._last)
 
-    def _refuse(self, round_id: str, refusal: Refusal) -> None:
+    def _refuse(self, round_id: UUID, refusal: Refusal) -> None:
         with ExchangeClient.connect(self._site.settings.api_url, self._site.credential) as exchange:
-            exchange.put(UUID(round_id), "refusal", refusal.encode())
+            exchange.put(round_id, "refusal", refusal.encode())
+
+
+def _ending(exit_code: int) -> str:
+    """How a child ended; the signals of its limits by what they mean."""
+    if exit_code == -signal.SIGXCPU:
+        return "at its limit of processor time (FEDMED_CHILD_CPU_S, or the round's deadline)"
+    return f"with exit code {exit_code}"

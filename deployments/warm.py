@@ -4,7 +4,7 @@ Starting Python and importing PyTorch, Opacus and Prefect takes seconds; a fork 
 The warm process is single-threaded, because a fork copies only the thread that calls it, and it is
 itself forked from the process that starts the worker, so that both share the imported pages.
 
-    warm = WarmProcess.fork(entry=run_child)   # before any thread or event loop exists
+    warm = WarmProcess.fork(entry=run_child, prepare=confine)   # before any thread exists
     child = await warm.start({"flow_run_id": "..."})
     exit_code = await warm.wait(child)
 
@@ -35,6 +35,7 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Request = Mapping[str, str]
 Entry = Callable[[Request], None]
+Prepare = Callable[[], None]
 
 
 class WarmProcessGone(RuntimeError):
@@ -70,11 +71,15 @@ class WarmProcess:
         self._next = 0
 
     @classmethod
-    def fork(cls, entry: Entry) -> WarmProcess:
+    def fork(cls, entry: Entry, prepare: Prepare | None = None) -> WarmProcess:
         """Forks the warm process off this one; ``entry`` runs in each child.
+
+        ``prepare`` runs once in the warm process, before it forks anything; what it does to itself
+        it does to all children.
 
         Raises:
             ThreadsBeforeFork: this process has more than one thread.
+            WarmProcessGone: ``prepare`` failed; this process's log says how.
         """
         threads = len(os.listdir("/proc/self/task"))
         if threads > 1:
@@ -86,9 +91,14 @@ class WarmProcess:
         pid = os.fork()
         if pid == 0:
             ours.close()
+            _prepare(theirs, prepare)
+            # Only now: the kernel forgets the wish when a process changes its privileges.
             die_with_parent(worker)
             _serve(theirs, entry)
         theirs.close()
+        if not ours.recv(_MAX_MESSAGE):
+            os.waitpid(pid, 0)
+            raise WarmProcessGone("the warm process could not be prepared; the log above says why")
         ours.setblocking(False)
         return cls(ours, pid)
 
@@ -151,6 +161,16 @@ class WarmProcess:
         if self._gone:
             raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
         socket.send_fds(self._connection, [json.dumps(message).encode()], descriptors)
+
+
+def _prepare(connection: socket.socket, prepare: Prepare | None) -> None:
+    try:
+        if prepare is not None:
+            prepare()
+        connection.send(b"ready")
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _serve(connection: socket.socket, entry: Entry) -> NoReturn:

@@ -24,7 +24,10 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
     """
     logger = get_run_logger()
     site = open_site(SiteSettings())  # of this process's environment
-    with ExchangeClient.connect(site.settings.api_url, site.credential) as exchange:
+    settings = site.settings
+    with ExchangeClient.connect(
+        settings.api_url, site.credential, uds=settings.coordinator_socket
+    ) as exchange:
         try:
             seconds = take_part(site, invitation, exchange, generator=SecureGenerator.from_os())
         except (Refusal, ExchangeError) as refusal:

@@ -52,16 +52,7 @@ class Access(IntFlag):
 
     READ = READ_FILE | READ_DIR
     RUN = READ | EXECUTE
-    WRITE = (
-        READ
-        | WRITE_FILE
-        | TRUNCATE
-        | MAKE_REG
-        | MAKE_DIR
-        | REMOVE_FILE
-        | REMOVE_DIR
-        | REFER
-    )
+    WRITE = READ | WRITE_FILE | TRUNCATE | MAKE_REG | MAKE_DIR | REMOVE_FILE | REMOVE_DIR | REFER
 
 
 _ABI_1: Final = Access((1 << 13) - 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from deployments.confine import allowed_environment
 from deployments.settings import LOOPBACK, StackSettings
 
 NO_TELEMETRY: Final = {
@@ -51,12 +52,14 @@ class Service:
         command: argument vector.
         environment: variables on top of the supervisor's own.
         health_url: answers 200 once the server serves; None for hospitals, which have no port.
+        clean: of the supervisor's own environment it gets what a hospital may have, nothing else.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     health_url: str | None = None
+    clean: bool = False
 
 
 def client_environment(settings: StackSettings, databases: Databases) -> dict[str, str]:
@@ -116,11 +119,10 @@ def services(
             Service(
                 name="hospitals",
                 command=(*_python("deployments.stack.hospitals"), *pairs),
-                environment={
-                    key: value
-                    for key, value in shared.items()
-                    if key not in ("FEDMED_DATABASE_URL", "FEDMED_ARTIFACTS", "FEDMED_SECRETS")
-                },
+                environment=allowed_environment(
+                    {k: v for k, v in shared.items() if k != "FEDMED_SECRETS"}
+                ),
+                clean=True,
             )
         )
     return tuple(stack)

@@ -29,6 +29,7 @@ import psutil
 
 from db.embedded import EmbeddedServer, ensure_databases, start_embedded
 from db.migrate import upgrade
+from deployments.confine import allowed_environment
 from deployments.errors import OperatorError, ServiceFailed
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
@@ -126,10 +127,11 @@ class Supervisor:
                 operator.add_hospital(self._settings.site(hospital_id, data_path))
 
     def _start(self, service: Service) -> None:
+        inherited = allowed_environment(os.environ) if service.clean else os.environ
         with self._log(service.name).open("ab") as log:
             self._processes[service.name] = subprocess.Popen(  # noqa: S603 - our own argument vector
                 service.command,
-                env={**os.environ, **service.environment},
+                env={**inherited, **service.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -108,14 +109,24 @@ class ExchangeClient:
 
     @classmethod
     def connect(
-        cls, api_url: str, credential: Credential, *, retry_for_s: float = RETRY_FOR_S
+        cls,
+        api_url: str,
+        credential: Credential,
+        *,
+        uds: Path | None = None,
+        retry_for_s: float = RETRY_FOR_S,
     ) -> Self:
-        """Opens a client for the API at ``api_url``."""
+        """Opens a client for the API at ``api_url``; ``uds`` is a Unix socket that leads there.
+
+        TLS is spoken through the socket, with the host of ``api_url``.
+        """
         client = httpx.Client(
             base_url=api_url,
             timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
             trust_env=False,
-            verify=_tls(api_url),
+            transport=httpx.HTTPTransport(
+                verify=_tls(api_url), trust_env=False, uds=None if uds is None else str(uds)
+            ),
         )
         return cls(client, credential, retry_for_s=retry_for_s)
 

@@ -48,6 +48,12 @@ class SiteSettings(BaseSettings):
             want more.
         ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
             disk it shows that the whole site was restored from a backup.
+        confinement: ``available`` runs trainings with every layer of confinement that the system
+            offers; ``required`` starts only with all of them.
+        child_memory_mb: MiB of its own data that one run may hold.
+        child_cpu_s: seconds of processor time that one run may take; its deadline may leave less.
+        coordinator_socket: Unix socket on which the worker passes bytes on to the coordinator; set
+            for its children, which have no network.
     """
 
     model_config = SettingsConfigDict(
@@ -61,6 +67,10 @@ class SiteSettings(BaseSettings):
     peers: PeerRule = "accepted"
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT)] = LEAST_COHORT
     ledger_witness: AbsolutePath | None = None
+    confinement: Literal["required", "available"] = "available"
+    child_memory_mb: Annotated[int, Field(ge=256, le=1 << 22)] = 16_384
+    child_cpu_s: Annotated[int, Field(ge=1, le=1 << 24)] = 86_400
+    coordinator_socket: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """Returns the variables from which a child reads the same settings."""
@@ -72,6 +82,7 @@ class SiteSettings(BaseSettings):
             "FEDMED_PEERS": self.peers,
             "FEDMED_LEAST_COHORT": str(self.least_cohort),
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
+            "FEDMED_COORDINATOR_SOCKET": str(self.coordinator_socket or ""),
         }
 
 

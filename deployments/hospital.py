@@ -73,7 +73,7 @@ def run_hospital(settings: SiteSettings) -> None:
     Raises:
         SiteIncomplete: the site has no credential.
         CodeNotApproved: the installed code is not what this hospital approved.
-        ConfinementFailed: a layer of confinement is required and missing, or hides the site's files.
+        ConfinementFailed: a layer of confinement is required and missing, or hides the site.
         deployments.warm.ThreadsBeforeFork: something has started a thread already.
     """
     # Imports happen here, once, before the fork: children then find everything loaded.
@@ -120,7 +120,9 @@ def _confine(report: Confinement, places: Places) -> None:
     """Runs in the warm process: no secret in its environment, no way out of its layers."""
     keep_allowed(os.environ)
     os.environ["TMPDIR"] = str(places.temporary)
+    os.environ["PREFECT_HOME"] = str(places.temporary / "prefect")
     tempfile.tempdir = None  # chosen anew, from TMPDIR
+    os.chdir(places.temporary)  # Prefect looks for settings in the folder that it runs in
     enforce(report, places)
 
 
@@ -197,7 +199,7 @@ class _Dispatches:
         await self._tell(round_named(flow_run.parameters), refusal)
 
     async def report_refusal(self, refused: RunRefused) -> None:
-        """Tells the coordinator that a run was not begun, and keeps it in the hospital's own log."""
+        """Tells the coordinator that a run was not begun, and keeps it in the own log."""
         refusal, round_id = refused.refusal, refused.round_id
         self._site.store.log("refused", {"round": str(round_id), "code": refusal.code})
         _log.warning("a run was refused: %s", refusal)

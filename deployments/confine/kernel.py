@@ -7,7 +7,7 @@ import os
 
 
 def prctl(option: int, first: int = 0, second: int = 0) -> int:
-    """Calls prctl(2); OSError when the kernel refuses."""
+    """Changes something about this process; OSError when the kernel refuses."""
     return _checked("prctl", _libc().prctl(option, *map(ctypes.c_ulong, (first, second, 0, 0))))
 
 
@@ -19,12 +19,12 @@ def syscall(name: str, number: int, *arguments: object) -> int:
 
 
 def unshare(flags: int) -> None:
-    """Leaves the namespaces of the parent process, unshare(2)."""
+    """Leaves namespaces of the parent process."""
     _checked("unshare", _libc().unshare(flags))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Mounts a file system, or changes how a mount spreads, mount(2)."""
+    """Mounts a file system, or changes how a mount spreads."""
     encoded = (None if text is None else text.encode() for text in (source, target, kind))
     options = None if data is None else data.encode()
     _checked("mount", _libc().mount(*encoded, ctypes.c_ulong(flags), options))

@@ -49,6 +49,9 @@ def contained(store: SiteStore) -> Iterator[None]:
         refusal = Refusal("protocol", f"{type(error).__name__}: {error}")
     except (ModelError, PlanError, WireError) as error:
         refusal = Refusal("model", f"{type(error).__name__}: {error}")
+    except MemoryError as error:
+        store.log("out-of-memory", {"detail": repr(error)})
+        refusal = Refusal("crashed", "the run was out of memory (FEDMED_CHILD_MEMORY_MB)")
     except Exception as error:
         store.log("internal-error", {"type": type(error).__name__, "detail": repr(error)})
         refusal = Refusal("internal-error", f"{type(error).__name__}; see the hospital's own log")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -95,8 +95,13 @@ class ModelSpec(_Frozen):
     @property
     def widths(self) -> tuple[int, ...]:
         """The width of each layer, from the contract's columns to the one logit."""
-        hidden = self.architecture.hidden if isinstance(self.architecture, Mlp) else ()
-        return (len(self.contract.columns), *hidden, 1)
+        inputs = len(self.contract.columns)
+        match self.architecture:
+            case Logistic():
+                return (inputs, 1)
+            case Mlp(hidden=hidden):
+                return (inputs, *hidden, 1)
+        assert_never(self.architecture)
 
     @model_validator(mode="after")
     def _fits_a_hospital(self) -> Self:

@@ -13,6 +13,7 @@ from deployments.confine.privileges import no_core_files, not_dumpable
 _OPEN_FILES: Final = 1024
 _PROCESSES: Final = 4096
 _CPU_MARGIN_S: Final = 30
+_CPU_GRACE_S: Final = 5
 _MEBIBYTE: Final = 1 << 20
 
 
@@ -41,12 +42,13 @@ def limit_child(limits: ChildLimits) -> None:
     """Sets the limits on this process, so that nothing in it can raise them again."""
     no_core_files()
     not_dumpable()
-    for kind, value in (
-        (resource.RLIMIT_DATA, limits.memory_mb * _MEBIBYTE),
-        (resource.RLIMIT_CPU, limits.cpu_s),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_NPROC, _PROCESSES),
+    for kind, value, grace in (
+        (resource.RLIMIT_DATA, limits.memory_mb * _MEBIBYTE, 0),
+        # At the first the kernel says why the child ends (SIGXCPU), at the second it kills it.
+        (resource.RLIMIT_CPU, limits.cpu_s, _CPU_GRACE_S),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES, 0),
+        (resource.RLIMIT_NPROC, _PROCESSES, 0),
     ):
         _, hard = resource.getrlimit(kind)
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
+        most = value + grace if hard == resource.RLIM_INFINITY else min(value + grace, hard)
+        resource.setrlimit(kind, (min(value, most), most))

@@ -104,7 +104,7 @@ async def serve(
             except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
                 _log.debug("a connection to %s:%s was lost", route.host, route.port)
 
-    async with await anyio.create_unix_listener(route.path, mode=0o600) as listener:
+    async with await anyio.create_unix_listener(route.path, mode=0o600, backlog=most) as listener:
         task_status.started()
         await listener.serve(pass_on)
 

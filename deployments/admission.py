@@ -26,7 +26,7 @@ ALLOWED_FLOWS: Final[Mapping[str, str]] = MappingProxyType(
 """Flow names that this package has for hospitals, each with the local module and attribute."""
 
 _PACKAGES: Final = ("db", "deployments", "fl", "flows", "privacy", "tasks")
-_AROUND_A_FLOW: Final = ("deployments.worker", "deployments.warm", "deployments.preload")
+_AROUND_A_FLOW: Final = ("deployments.hospital", "deployments.worker", "deployments.preload")
 
 
 class RunRefused(PermissionError):

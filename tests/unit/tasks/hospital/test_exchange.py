@@ -4,6 +4,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -183,21 +184,23 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     made = []
 
-    class Client(httpx.Client):
+    class Transport(httpx.HTTPTransport):
         def __init__(self, **options):
             made.append(options)
             super().__init__(**options)
 
-    monkeypatch.setattr(httpx, "Client", Client)
-    with ExchangeClient.connect("https://fedmed.example.org", CREDENTIAL):
-        pass
-    with ExchangeClient.connect("http://127.0.0.1:8000", CREDENTIAL) as exchange:
+    monkeypatch.setattr(httpx, "HTTPTransport", Transport)
+    with ExchangeClient.connect("https://fedmed.example.org", CREDENTIAL) as exchange:
+        assert not exchange._client.trust_env
+    socket = Path("/run/c.sock")
+    with ExchangeClient.connect("http://127.0.0.1:8000", CREDENTIAL, uds=socket) as exchange:
         assert not exchange._client.is_closed
     assert exchange._client.is_closed
     secure, plain = made
     assert secure["verify"].check_hostname
     assert secure["verify"].verify_mode == ssl.CERT_REQUIRED
     assert plain["trust_env"] is secure["trust_env"] is False
+    assert (secure["uds"], plain["uds"]) == (None, "/run/c.sock")
 
 
 NORTH = {"hospital_id": "north", "signing_key": "a" * 64, "sealing_key": "b" * 64}

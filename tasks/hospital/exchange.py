@@ -10,6 +10,7 @@ A lost connection and a busy server are retried; an answer that is final is rais
 from __future__ import annotations
 
 import hashlib
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ CoordinatorKind = Literal["cohort", "survivors", "certificate"]
 LONG_POLL_S: Final = 25.0
 RETRY_FOR_S: Final = 20.0
 _TOKEN_MARGIN_S: Final = 30.0
+# Of a Unix socket, whose own is small: an upload of 44 MB takes a tenth of the time.
+_LARGE_SEND_BUFFER: Final = (socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 
 
 class ExchangeError(Exception):
@@ -125,7 +128,10 @@ class ExchangeClient:
             timeout=httpx.Timeout(10.0, read=LONG_POLL_S + 10.0),
             trust_env=False,
             transport=httpx.HTTPTransport(
-                verify=_tls(api_url), trust_env=False, uds=None if uds is None else str(uds)
+                verify=_tls(api_url),
+                trust_env=False,
+                uds=None if uds is None else str(uds),
+                socket_options=None if uds is None else [_LARGE_SEND_BUFFER],
             ),
         )
         return cls(client, credential, retry_for_s=retry_for_s)

@@ -21,6 +21,7 @@ _PIPE_READ: Final = 1 << 16
 NETWORK: Final = "network"
 TCP: Final = "tcp"
 FILES: Final = "files"
+SHARED_MEMORY: Final = "shared-memory"
 
 
 class ConfinementFailed(RuntimeError):
@@ -127,10 +128,11 @@ def enforce(report: Confinement, places: Places) -> None:
 
 def _steps(places: Places) -> Mapping[str, Callable[[], str]]:
     """The layers in order; each step returns a word on what it did."""
+    system = namespaces.mounts()
     return MappingProxyType(
         {
             NETWORK: _network,
-            "shared-memory": _shared_memory,
+            SHARED_MEMORY: lambda: _shared_memory(system),
             "capabilities": _capabilities,
             "no-new-privileges": _no_new_privileges,
             "core-files": _core_files,
@@ -144,8 +146,8 @@ def _network() -> str:
     return "no interface; a Unix socket to the worker is the only way out"
 
 
-def _shared_memory() -> str:
-    namespaces.own_shared_memory()
+def _shared_memory(system: str) -> str:
+    namespaces.own_shared_memory(unlike=system)
     return "its own"
 
 
@@ -171,9 +173,14 @@ def _files(places: Places) -> str:
 
 
 def _tried(places: Places) -> Iterator[Layer]:
+    held: set[str] = set()
     for name, step in _steps(places).items():
+        if name == SHARED_MEMORY and NETWORK not in held:
+            yield Layer(name, False, "comes with the network layer")
+            continue
         try:
             yield Layer(name, True, step())
+            held.add(name)
         except OSError as error:
             yield Layer(name, False, str(error))
     yield from _of_landlock()

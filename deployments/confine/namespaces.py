@@ -6,6 +6,7 @@ reached, by whatever protocol. A Unix socket in the file system still can, and i
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -42,11 +43,23 @@ def leave_network() -> None:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
-def own_shared_memory() -> None:
+def mounts() -> str:
+    """Returns what names this process's mount namespace."""
+    return os.readlink("/proc/self/ns/mnt")
+
+
+def own_shared_memory(*, unlike: str) -> None:
     """Puts an empty shared memory in place of the one that all processes of a user see.
 
-    After `leave_network`, in whose mounts it lies.
+    Args:
+        unlike: the mount namespace of the parent, which must be another one by now: what is
+            mounted there is mounted for the whole system.
+
+    Raises:
+        OSError: the process is still in it, or may not mount.
     """
+    if mounts() == unlike:
+        raise OSError(errno.EPERM, "only in mounts of its own, which come with the network layer")
     mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     mount("tmpfs", SHARED_MEMORY, "tmpfs", flags, "mode=0700")

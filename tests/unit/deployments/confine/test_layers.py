@@ -51,12 +51,22 @@ def test_what_a_system_does_not_offer_is_named_with_its_reason_and_the_rest_is_i
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespaces, "leave_network", not_here)
+    mounted = Path("/proc/self/mountinfo").read_text()
     report = confinement_report(places)
+    assert Path("/proc/self/mountinfo").read_text() == mounted  # nothing is done to the system
     missing = {layer.name: layer.detail for layer in report.missing}
     assert "not on this system" in missing["network"]
+    assert missing["shared-memory"] == "comes with the network layer"
     assert report.holds("files")
     with pytest.raises(ConfinementFailed, match="required, but this system does not give network"):
         require(report)
+
+
+def test_shared_memory_is_not_mounted_over_for_the_whole_system() -> None:
+    mounted = Path("/proc/self/mountinfo").read_text()
+    with pytest.raises(PermissionError, match="only in mounts of its own"):
+        namespaces.own_shared_memory(unlike=namespaces.mounts())
+    assert Path("/proc/self/mountinfo").read_text() == mounted
 
 
 def test_without_landlock_three_layers_are_missing(

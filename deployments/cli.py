@@ -6,6 +6,7 @@ hospital are in `deployments.cli_hospital`, those about privacy in `deployments.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from rich.table import Table
 from deployments.cli_hospital import hospital_app
 from deployments.cli_privacy import privacy_app
 from deployments.cli_user import auth_app, user_app
+from deployments.confine import CLEAN
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from fl.spec import DEFAULT_PURPOSE
@@ -163,7 +165,9 @@ def _show_addresses(settings: StackSettings) -> None:
 def main() -> None:
     """Runs the command line; a user's mistake is one line and exit code 2."""
     # Into the environment, so that every process of the stack reads the same; what is set wins.
-    load_dotenv(".env")
+    # A hospital's process began with what it needs of it, and without the rest.
+    if not CLEAN.items() <= os.environ.items():
+        load_dotenv(".env")
     try:
         sys.exit(app(standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:

@@ -7,7 +7,8 @@ fedmed hospital accept PEER FINGERPRINT
 
 How it joins is in `deployments.cli_join`, what its people decide on trainings in
 `deployments.cli_policy`, its ledger in `deployments.cli_ledger`; what the operator decides on
-hospitals is in `deployments.cli_members`. Where one hospital has joined, none of them needs
+hospitals is in `deployments.cli_members`; the code that they approved in `deployments.cli_code`.
+Where one hospital has joined, none of them needs
 ``--hospital-id``.
 """
 
@@ -22,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_code import code_app
 from deployments.cli_join import join_app, settle_here
 from deployments.cli_ledger import ledger_app
 from deployments.cli_members import members_app
@@ -38,13 +40,14 @@ from deployments.cli_site import (
 )
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
+from tasks.hospital.allowed_flows import CodeNotApproved
 from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.site import Site, SiteIncomplete, credential_file
 
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 hospital_app.add_typer(ledger_app, name="ledger")
-for commands in (join_app, policy_app, members_app):
+for commands in (join_app, policy_app, code_app, members_app):
     hospital_app.add_typer(commands)
 
 _out = Console()
@@ -64,15 +67,16 @@ def hospital_start(
     ] = False,
 ) -> None:
     """Run a hospital: its worker takes part in the rounds it is invited to."""
+    from deployments.confine import CLEAN, ConfinementFailed, allowed_environment
     from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD, hospital_prefect
 
     settings = StackSettings()
-    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}
+    fixed = {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD, **CLEAN}
     if not fixed.items() <= os.environ.items():
         # Libraries start their threads when they are loaded, and a hospital's process must have
-        # none when it forks: begin again where nothing is loaded yet.
+        # none when it forks: begin again where nothing is loaded yet, and no secret is known.
         command = [sys.executable, "-m", "deployments.cli", *sys.argv[1:]]
-        os.execve(command[0], command, {**os.environ, **fixed})  # noqa: S606 - our own command
+        os.execve(command[0], command, {**allowed_environment(os.environ), **fixed})  # noqa: S606 - our own command
     site = place(
         settings, hospital_id, data_path, api_url, "first-use" if trust_on_first_use else None
     )
@@ -100,7 +104,7 @@ def hospital_start(
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
     try:
         run_hospital(site)
-    except (SiteIncomplete, ExchangeRefused) as error:
+    except (SiteIncomplete, ExchangeRefused, CodeNotApproved, ConfinementFailed) as error:
         raise OperatorError(str(error)) from None
 
 

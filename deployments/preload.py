@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import Final
 
-from deployments.worker import ALLOWED_FLOWS, warm_client
+from deployments.admission import ALLOWED_FLOWS, installed_flows
 from fl.code_hash import training_code_hash
 
 _MODULES: Final = (
@@ -17,24 +19,26 @@ _MODULES: Final = (
     "privacy.pricing",
     "sqlalchemy.dialects.sqlite",
     "sqlite3",
-    "prefect.engine",
-    "prefect.flow_engine",
-    "prefect.task_engine",
-    "prefect.logging.handlers",
+    "deployments.child",
     *(target.split(":")[0] for target in ALLOWED_FLOWS.values()),
 )
 
 
 @cache
-def preload() -> None:
-    """Imports what the allowed flows need; an import that fails fails here, not in a round."""
+def preload() -> Mapping[str, str]:
+    """Imports what the allowed flows need; an import that fails fails here, not in a round.
+
+    Returns:
+        The hash of each flow's code, of the files that have just been loaded.
+    """
     for module in _MODULES:
         import_module(module)
-    warm_client()
     training_code_hash()  # of what has just been loaded, for all children
+    installed = MappingProxyType(installed_flows())
     _warm_up()
     # A child writes to the worker's own log.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    return installed
 
 
 def _warm_up() -> None:

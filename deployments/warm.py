@@ -4,13 +4,13 @@ Starting Python and importing PyTorch, Opacus and Prefect takes seconds; a fork 
 The warm process is single-threaded, because a fork copies only the thread that calls it, and it is
 itself forked from the process that starts the worker, so that both share the imported pages.
 
-    warm = WarmProcess.fork(entry=run_child)   # before any thread or event loop exists
-    child = await warm.start({"flow_run_id": "..."})
-    exit_code = await warm.wait(child)
+    warm = WarmProcess.fork(entry=run_child, prepare=confine)   # before any thread exists
+    child = await warm.start({"target": "..."})
+    ended = await warm.wait(child)                              # its exit code and its answer
 
 Orders and reports are JSON datagrams on a socket pair; a request travels beside its order in a file
-in memory, which the child reads. When the worker ends, for whatever reason, the socket closes and
-the warm process ends with its children.
+in memory, which the child reads and in which it leaves its answer. When the worker ends, for
+whatever reason, the socket closes and the warm process ends with its children.
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import anyio
 import anyio.abc
 
 _MAX_MESSAGE: Final = 4096
+_MAX_ANSWER: Final = 16_384
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 Request = Mapping[str, str]
-Entry = Callable[[Request], None]
+Entry = Callable[[Request], str]
+Prepare = Callable[[], None]
 
 
 class WarmProcessGone(RuntimeError):
@@ -56,6 +59,20 @@ def die_with_parent(parent: int, signum: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), signum)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child has ended.
+
+    Attributes:
+        exit_code: negative for a signal.
+        answer: what the entry returned, UTF-8; empty when it did not return. The child has written
+            it, so it is to be read as a stranger's.
+    """
+
+    exit_code: int
+    answer: bytes
+
+
 class WarmProcess:
     """The worker's end of the socket pair."""
 
@@ -66,15 +83,20 @@ class WarmProcess:
         self._pids: dict[str, int] = {}
         self._ended: dict[int, anyio.Event] = {}
         self._exit_codes: dict[int, int] = {}
+        self._answers: dict[int, int] = {}
         self._gone = False
         self._next = 0
 
     @classmethod
-    def fork(cls, entry: Entry) -> WarmProcess:
+    def fork(cls, entry: Entry, prepare: Prepare | None = None) -> WarmProcess:
         """Forks the warm process off this one; ``entry`` runs in each child.
+
+        ``prepare`` runs once in the warm process, before it forks anything; what it does to itself
+        it does to all children.
 
         Raises:
             ThreadsBeforeFork: this process has more than one thread.
+            WarmProcessGone: ``prepare`` failed; this process's log says how.
         """
         threads = len(os.listdir("/proc/self/task"))
         if threads > 1:
@@ -86,9 +108,14 @@ class WarmProcess:
         pid = os.fork()
         if pid == 0:
             ours.close()
+            _prepare(theirs, prepare)
+            # Only now: the kernel forgets the wish when a process changes its privileges.
             die_with_parent(worker)
             _serve(theirs, entry)
         theirs.close()
+        if not ours.recv(_MAX_MESSAGE):
+            os.waitpid(pid, 0)
+            raise WarmProcessGone("the warm process could not be prepared; the log above says why")
         ours.setblocking(False)
         return cls(ours, pid)
 
@@ -121,23 +148,33 @@ class WarmProcess:
         self._next += 1
         ticket = str(self._next)
         started = self._started[ticket] = anyio.Event()
-        with os.fdopen(os.memfd_create("request"), "wb+") as file:
-            file.write(json.dumps(dict(request)).encode())
-            file.flush()
-            self._send({"ticket": ticket}, [file.fileno()])
-        await started.wait()
-        del self._started[ticket]
-        if self._gone:
-            raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
-        return self._pids.pop(ticket)
+        shared = os.memfd_create("request")
+        try:
+            with os.fdopen(shared, "wb", closefd=False) as file:
+                file.write(json.dumps(dict(request)).encode())
+            self._send({"ticket": ticket}, [shared])
+            await started.wait()
+            del self._started[ticket]
+            if self._gone:
+                raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
+        except BaseException:
+            os.close(shared)
+            raise
+        pid = self._pids.pop(ticket)
+        self._answers[pid] = shared
+        return pid
 
-    async def wait(self, pid: int) -> int:
-        """Returns the child's exit code, negative for a signal, once it has ended."""
-        await self._ended[pid].wait()
-        del self._ended[pid]
-        if self._gone:
-            raise WarmProcessGone(f"warm process {self.pid} ended before its child {pid}")
-        return self._exit_codes.pop(pid)
+    async def wait(self, pid: int) -> Ended:
+        """Returns how the child ended, once it has."""
+        try:
+            await self._ended[pid].wait()
+            del self._ended[pid]
+            if self._gone:
+                raise WarmProcessGone(f"warm process {self.pid} ended before its child {pid}")
+            answer = os.pread(self._answers[pid], _MAX_ANSWER, 0)
+        finally:
+            os.close(self._answers.pop(pid))
+        return Ended(self._exit_codes.pop(pid), answer)
 
     def kill(self, pid: int) -> None:
         """Ends a child at once."""
@@ -151,6 +188,16 @@ class WarmProcess:
         if self._gone:
             raise WarmProcessGone(f"warm process {self.pid} has ended; restart the worker")
         socket.send_fds(self._connection, [json.dumps(message).encode()], descriptors)
+
+
+def _prepare(connection: socket.socket, prepare: Prepare | None) -> None:
+    try:
+        if prepare is not None:
+            prepare()
+        connection.send(b"ready")
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _serve(connection: socket.socket, entry: Entry) -> NoReturn:
@@ -216,10 +263,13 @@ def _run(entry: Entry, descriptor: int) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with os.fdopen(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb+") as file:
             file.seek(0)
             request = json.load(file)
-        entry(request)
+            file.seek(0)
+            file.truncate()  # a child that ends before its answer has none
+            answer = entry(request)
+            file.write(answer.encode())
         exit_code = 0
     except SystemExit as exit_request:
         exit_code = exit_request.code if isinstance(exit_request.code, int) else 1

@@ -1,8 +1,9 @@
 """The hospital's Prefect worker: it runs what the hospital installed and allowed, nothing else.
 
 A Prefect server may name a command, an environment, an image, a pull step or an entrypoint for a
-run. This worker reads none of them. It looks at the name of the flow, finds the flow in its own
-allow-list, and runs that flow of the locally installed package in a child of its warm process.
+run. This worker reads none of them. It looks at the name of the flow and at the parameters, which
+must be an invitation to a round and nothing else, and runs that flow of the locally installed and
+approved package in a child of its confined warm process.
 
 ``fedmed hospital start`` builds it; it is not started by ``prefect worker start``, which could not
 give it a warm process.
@@ -11,12 +12,8 @@ give it a warm process.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
-from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from uuid import UUID
 
@@ -24,29 +21,23 @@ import anyio
 import anyio.abc
 import httpx
 from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import Flow, FlowRun
-from prefect.context import SyncClientContext
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
+from prefect.client.schemas.objects import Flow, FlowRun, State
+from prefect.exceptions import Abort
+from prefect.states import Running
+from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+from pydantic import ValidationError
 
-from deployments.warm import Request, WarmProcess
-from fl.names import HOSPITAL_FLOW, pool_name
+from deployments.admission import Admission, RunRefused
+from deployments.child import RunOutcome
+from deployments.warm import Ended, WarmProcess
+from fl.names import pool_name
 from tasks.hospital.exchange_errors import ExchangeError
-from tasks.hospital.site import SiteSettings, auth_of
-from tasks.hospital.tokens import HospitalAuth, IssuedToken
+from tasks.hospital.tokens import HospitalAuth
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
-
-ALLOWED_FLOWS: Final[Mapping[str, str]] = MappingProxyType(
-    {HOSPITAL_FLOW: "flows.hospital_round:hospital_round"}
-)
-"""Flow names that may run at a hospital, each with the local module and attribute it runs."""
 
 _CANCEL_POLL_S: Final = 5.0
 # Prefect shows a worker as offline after three of these; a thousand hospitals send one each.
@@ -56,6 +47,7 @@ _REFUSED_PAUSE_S: Final = 5.0
 _log = logging.getLogger("fedmed.hospital")
 
 ReportCrash = Callable[["FlowRun", int], Awaitable[None]]
+ReportRefusal = Callable[[RunRefused], Awaitable[None]]
 
 
 class HospitalJobConfiguration(BaseJobConfiguration):
@@ -97,9 +89,11 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
     Args:
         hospital_id: the hospital; its pool is ``pool_name(hospital_id)``.
         warm: the warm process, forked before this event loop existed.
+        admission: the hospital's rules for what runs.
         environment: what a child needs to find its site; never taken from the server.
         auth: signs the worker's requests in at the gateway.
         report_crash: tells the exchange that a child ended without an answer.
+        report_refusal: tells the exchange that a run was not even begun.
     """
 
     type = "hospital"
@@ -114,12 +108,21 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         *,
         hospital_id: str | None = None,
         warm: WarmProcess | None = None,
+        admission: Admission | None = None,
         environment: Mapping[str, str] | None = None,
         auth: HospitalAuth | None = None,
         report_crash: ReportCrash | None = None,
+        report_refusal: ReportRefusal | None = None,
         **options: Any,
     ) -> None:
-        if hospital_id is None or warm is None or auth is None or report_crash is None:
+        if (
+            hospital_id is None
+            or warm is None
+            or admission is None
+            or auth is None
+            or report_crash is None
+            or report_refusal is None
+        ):
             raise TypeError("a hospital worker is started by `fedmed hospital start`")
         self._auth = auth
         super().__init__(
@@ -130,8 +133,10 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
             **options,
         )
         self._warm = warm
+        self._admission = admission
         self._environment = dict(environment or {})
         self._report_crash = report_crash
+        self._report_refusal = report_refusal
 
     @property
     def _client(self) -> PrefectClient | None:
@@ -167,14 +172,14 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         """As the base, which would take a refused first synchronization for a completed one."""
         await self.sync_with_backend()
 
-    async def _emit_worker_started_event(self) -> None:
-        """Says nothing: an idle hospital needs no second connection."""
-
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
         """Leaves the run's labels alone: one request a run less, and nothing reads them."""
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
-        """Goes from Pending to Running: a fork is too short a time for a state of its own."""
+        """Leaves it out: the run is running already."""
+
+    def _emit_flow_run_submitted_event(self, configuration: BaseJobConfiguration) -> None:
+        """Says nothing: the server's own events tell each state of a run."""
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         """Does what the base does, less its reading of the deployment and writing of a process id.
@@ -200,36 +205,77 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         """Runs the flow in a child and waits for it.
 
         Raises:
-            PermissionError: the flow's name is not in the allow-list.
+            RunRefused: the flow, its installed code or its parameters are not allowed here.
         """
-        target = ALLOWED_FLOWS.get(configuration.name or "")
-        if target is None:
-            raise PermissionError(f"flow {configuration.name!r} is not allowed at this hospital")
-        request = {
-            **self._environment,
-            "flow_run": flow_run.model_dump_json(),
-            "target": target,
-            "token": self._auth.token.model_dump_json() if self._auth.token else "",
-        }
-        pid = await self._warm.start(request)
+        try:
+            admitted = self._admission.admit(configuration.name, flow_run.parameters)
+        except RunRefused as refused:
+            await self._report_refusal(refused)
+            raise
+        pid = await self._warm.start(
+            {
+                # Nothing of the run but what has just been validated reaches the child.
+                **self._environment,
+                "target": admitted.target,
+                "invitation": admitted.invitation.model_dump_json(),
+                "token": self._auth.token.model_dump_json() if self._auth.token else "",
+                "memory_mb": str(admitted.limits.memory_mb),
+                "cpu_s": str(admitted.limits.cpu_s),
+            }
+        )
         if task_status is not None:
             task_status.started(pid)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._end_when_cancelled, flow_run.id, pid)
-            exit_code = await self._warm.wait(pid)
+            ended = await self._warm.wait(pid)
             tasks.cancel_scope.cancel()
-        if exit_code != 0:
-            await self._report_crash(flow_run, exit_code)
-        return HospitalWorkerResult(identifier=str(pid), status_code=exit_code)
+        outcome = _outcome_of(ended)
+        if outcome is None:
+            await self._report_crash(flow_run, ended.exit_code)
+        else:
+            await self._set_state(flow_run, outcome.as_state())
+        code = ended.exit_code or (0 if outcome else 1)
+        return HospitalWorkerResult(identifier=str(pid), status_code=code)
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        """Claims the run: straight to Running, since a fork is too short for states of its own.
+
+        Two workers cannot both claim it, since a site has one worker (`deployments.hospital`).
+        """
+        state = await self._set_state(flow_run, Running())
+        return state is not None and state.is_running()
+
+    async def _set_state(self, flow_run: FlowRun, proposed: State[None]) -> State[Any] | None:
+        """Returns the state that the run has now; None when the server refuses to change it."""
+        try:
+            return await propose_state(self.client, proposed, flow_run_id=flow_run.id)
+        except (Abort, ExchangeError, httpx.HTTPError) as error:
+            _log.warning("run %s is not %s: %s", flow_run.name, proposed.name, error)
+            return None
 
     async def _end_when_cancelled(self, flow_run_id: UUID, pid: int) -> None:
         while True:
             await anyio.sleep(_CANCEL_POLL_S)
-            flow_run = await self.client.read_flow_run(flow_run_id)
+            try:
+                flow_run = await self.client.read_flow_run(flow_run_id)
+            except (ExchangeError, httpx.HTTPError) as error:
+                _log.warning("could not ask whether run %s goes on: %s", flow_run_id, error)
+                continue
             if flow_run.state is not None and flow_run.state.is_cancelling():
                 self._warm.kill(pid)
                 await self._mark_flow_run_as_cancelled(flow_run)
                 return
+
+
+def _outcome_of(ended: Ended) -> RunOutcome | None:
+    """Returns the outcome that a child has left; None when it ended without one."""
+    if ended.exit_code != 0:
+        return None
+    try:
+        return RunOutcome.model_validate_json(ended.answer)
+    except ValidationError:
+        _log.warning("a run left no outcome that can be read")
+        return None
 
 
 async def _pause_if_refused(error: Exception) -> None:
@@ -237,45 +283,3 @@ async def _pause_if_refused(error: Exception) -> None:
         raise error
     _log.warning("the coordinator refuses this hospital: %s", error)
     await anyio.sleep(_REFUSED_PAUSE_S)
-
-
-def run_child(request: Request) -> None:
-    """The child's work: one run of one allowed flow, with the site's own environment.
-
-    It differs from Prefect's own start of a run in what would cost a round time and serves nothing
-    here: the run comes from the worker and is not read again, the client was made before the fork,
-    and nobody watches for a suspension, which a round of seconds has no use for.
-    """
-    from prefect.engine import handle_engine_signals
-    from prefect.flow_engine import run_flow
-
-    environment = dict(request)
-    flow_run = FlowRun.model_validate_json(environment.pop("flow_run"))
-    module, attribute = environment.pop("target").split(":")
-    token = environment.pop("token")
-    os.environ.update(environment)
-    os.environ["PREFECT__FLOW_RUN_ID"] = str(flow_run.id)
-    flow = getattr(import_module(module), attribute)
-    auth = auth_of(SiteSettings())
-    if token:
-        auth.token = IssuedToken.model_validate_json(token)
-    # The engine watches for suspensions of runs that name a deployment; it reads the deployment
-    # back from the server when the flow begins.
-    unwatched = flow_run.model_copy(update={"deployment_id": None})
-    # The worker watches the child itself, so heartbeats would add a connection and nothing else.
-    # What a run logs stays at the hospital; its state says how long each stage took.
-    quiet = temporary_settings(
-        {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}
-    )
-    client = warm_client()
-    client.client._client.auth = auth
-    with quiet, handle_engine_signals(flow_run.id), client:
-        # A state, not a result: a flow that ends as Failed has said why and is no crash. No error
-        # logger either, since it would send a traceback, and with it data, to the server.
-        run_flow(flow, flow_run=unwatched, return_type="state")
-
-
-@cache
-def warm_client() -> SyncClientContext:
-    """The children's client, made once in the warm process; it connects in the child alone."""
-    return SyncClientContext()

@@ -4,20 +4,19 @@
     load_weights(module, initial_weights(spec, seed=7))
     logits = module(features)  # float32, (n, d) to (n, 1)
 
-A new architecture is a value in ``fl.spec`` and a case in ``_widths`` or ``build``.
+A new architecture is a value in ``fl.spec``, and a case in ``ModelSpec.widths`` or ``build``.
 """
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import assert_never
 
 import numpy as np
 import torch
 from torch import nn
 
-from fl.spec import Logistic, Mlp, ModelSpec
+from fl.spec import ModelSpec
 from fl.weights import Weights, WeightsLayout, check_layout, layout
 
 
@@ -28,7 +27,7 @@ def build(spec: ModelSpec) -> nn.Module:
     (n, 1). PyTorch's global random state is not touched.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(_widths(spec)):
+    for inputs, outputs in pairwise(spec.widths):
         if layers:
             layers.append(nn.ReLU())
         layers.append(_linear(inputs, outputs))
@@ -76,17 +75,6 @@ def weights_of(module: nn.Module, *, copy: bool = True) -> Weights:
 def layout_of(module: nn.Module) -> WeightsLayout:
     """Returns the layout of a module's weights."""
     return layout(weights_of(module, copy=False))
-
-
-def _widths(spec: ModelSpec) -> tuple[int, ...]:
-    """Widths of the layers from the contract's columns to the one logit."""
-    inputs = len(spec.contract.columns)
-    match spec.architecture:
-        case Logistic():
-            return (inputs, 1)
-        case Mlp(hidden=hidden):
-            return (inputs, *hidden, 1)
-    assert_never(spec.architecture)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

@@ -9,6 +9,7 @@ release of private data, and they erase real differences between hospitals.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 ColumnName = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")
 ]
+ClassName = Annotated[str, StringConstraints(max_length=128)]
+Unit = Annotated[str, StringConstraints(max_length=64)]
+Limit = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
 
 
 class Column(BaseModel):
@@ -24,9 +28,9 @@ class Column(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ColumnName
-    minimum: Annotated[float, Field(allow_inf_nan=False)]
-    maximum: Annotated[float, Field(allow_inf_nan=False)]
-    unit: str = ""
+    minimum: Limit
+    maximum: Limit
+    unit: Unit = ""
 
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
@@ -44,8 +48,8 @@ class Label(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ColumnName
-    negative: str = "0"
-    positive: str = "1"
+    negative: ClassName = "0"
+    positive: ClassName = "1"
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:
@@ -67,7 +71,7 @@ class DataContract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=10_000)]
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]
     label: Label
     patient: ColumnName | None = None
 
@@ -79,8 +83,7 @@ class DataContract(BaseModel):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = self.names
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
             raise ValueError(f"columns named twice: {', '.join(twice)}")
         return self

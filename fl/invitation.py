@@ -16,6 +16,8 @@ from privacy.plan import PrivacyPlan
 
 HospitalId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ConfigName = Annotated[str, StringConstraints(pattern=r"^proximal-mu$")]
+ConfigValue = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -42,7 +44,7 @@ class RoundInvitation(BaseModel):
         model: the model's specification.
         weights: SHA-256 of the incoming weights, under which the exchange serves them.
         plan: the privacy plan.
-        train_config: scalars the strategy adds for the hospital, such as ``proximal-mu``.
+        train_config: scalars the strategy adds for the hospital: ``proximal-mu``, or nothing.
         roster: the invited hospitals, indices 1 to n without gaps.
         deadline_s: seconds the hospital may spend before the coordinator gives the round up.
     """
@@ -57,7 +59,7 @@ class RoundInvitation(BaseModel):
     model: ModelSpec
     weights: Digest
     plan: PrivacyPlan
-    train_config: dict[str, float] = {}
+    train_config: dict[ConfigName, ConfigValue] = {}
     roster: Annotated[tuple[RosterEntry, ...], Field(min_length=LEAST_COHORT, max_length=256)]
     deadline_s: Annotated[float, Field(gt=0, le=86_400)]
 

@@ -7,15 +7,18 @@ request = TrainingRequest(model="breast-cancer", rounds=10, strategy=FedAvg())
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fl.contract import DataContract
-from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds
+from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds, require_bounded_steps
 
 LEAST_COHORT = 3  # a sum of two shows each of them the other
 DEFAULT_PURPOSE = "research"
+MOST_PARAMETERS: Final = 64_000_000
+"""Most parameters of a model: 256 MB of weights, which a hospital holds several times."""
 
 
 def most_colluding(hospitals: int) -> int:
@@ -89,6 +92,24 @@ class ModelSpec(_Frozen):
     contract: DataContract
     hyperparameters: Hyperparameters = Hyperparameters()
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The width of each layer, from the contract's columns to the one logit."""
+        inputs = len(self.contract.columns)
+        match self.architecture:
+            case Logistic():
+                return (inputs, 1)
+            case Mlp(hidden=hidden):
+                return (inputs, *hidden, 1)
+        assert_never(self.architecture)
+
+    @model_validator(mode="after")
+    def _fits_a_hospital(self) -> Self:
+        parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.widths))
+        if parameters > MOST_PARAMETERS:
+            raise ValueError(f"architecture: {parameters} parameters, {MOST_PARAMETERS} at most")
+        return self
+
 
 class FedAvg(_Frozen):
     """The weighted mean of the hospitals' weights (McMahan et al. 2017)."""
@@ -147,6 +168,11 @@ class TrainingRequest(_Frozen):
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT, le=256)] = LEAST_COHORT
     round_deadline_s: Annotated[float, Field(ge=5, le=86_400)] = 120.0
     pace: Literal["at-once", "scheduled"] = "at-once"
+
+    @model_validator(mode="after")
+    def _steps_are_bounded(self) -> Self:
+        require_bounded_steps(steps_per_round=self.privacy.steps, rounds=self.rounds)
+        return self
 
     @model_validator(mode="after")
     def _enough_honest_hospitals_share_the_noise(self) -> Self:

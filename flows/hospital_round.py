@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+import logging
+
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -15,6 +17,8 @@ from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import SiteSettings, open_site
 from tasks.hospital.stages import take_part
 
+_log = logging.getLogger("fedmed.hospital")
+
 
 @flow(name=HOSPITAL_FLOW, persist_result=False, log_prints=False)
 def hospital_round(invitation: RoundInvitation) -> State[None]:
@@ -23,7 +27,6 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
     Ends as Failed, with the refusal's own words, when this hospital takes no part; an exception
     would carry a traceback to the server.
     """
-    logger = get_run_logger()
     site = open_site(SiteSettings())  # of this process's environment
     with ExchangeClient.connect(site.settings.way, site.auth) as exchange:
         try:
@@ -31,5 +34,5 @@ def hospital_round(invitation: RoundInvitation) -> State[None]:
         except (Refusal, ExchangeError) as refusal:
             return Failed(message=f"{type(refusal).__name__}: {refusal}")
     spent = ", ".join(f"{stage} {value:.3f} s" for stage, value in seconds.items())
-    logger.info("round %s of training %s: %s", invitation.number, invitation.training_id, spent)
+    _log.info("round %s of training %s: %s", invitation.number, invitation.training_id, spent)
     return Completed(message=spent)

@@ -25,6 +25,8 @@ Epsilon = Annotated[float, Field(ge=0.01, le=20, allow_inf_nan=False)]
 NoiseShares = Annotated[int, Field(ge=1, le=256)]
 
 FULL_BATCH_STEPS: Final = 8
+MOST_STEPS: Final = 100_000
+"""Most steps of a whole training."""
 
 
 class PrivacyPlan(BaseModel):
@@ -64,6 +66,11 @@ class PrivacyPlan(BaseModel):
             sampling_rate=self.sampling_rate,
             steps_per_round=self.steps_per_round,
         )
+        return self
+
+    @model_validator(mode="after")
+    def _steps_are_bounded(self) -> Self:
+        require_bounded_steps(steps_per_round=self.steps_per_round, rounds=self.rounds)
         return self
 
 
@@ -133,4 +140,17 @@ def require_shareable(*, noise_shares: int, sampling_rate: float, steps_per_roun
             f"noise_shares {noise_shares}: noise shared under the sum needs sampling_rate 1 and "
             f"steps_per_round 1, not {sampling_rate:g} and {steps_per_round}; a second local step "
             "would start from weights whose noise is not enough yet"
+        )
+
+
+def require_bounded_steps(*, steps_per_round: int, rounds: int) -> None:
+    """Refuses a training of more steps than any hospital would take.
+
+    Raises:
+        PlanError: the rounds' steps are more than `MOST_STEPS` together.
+    """
+    if steps_per_round * rounds > MOST_STEPS:
+        raise PlanError(
+            f"{rounds} rounds of {steps_per_round} steps: {steps_per_round * rounds} steps are "
+            f"more than {MOST_STEPS}"
         )

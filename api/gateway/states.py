@@ -28,7 +28,7 @@ NAMES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 # transition id.
 _NEXT: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "SCHEDULED": frozenset({"PENDING", "FAILED", "CRASHED", "CANCELLED"}),
+        "SCHEDULED": frozenset({"PENDING", "RUNNING", "FAILED", "CRASHED", "CANCELLED"}),
         "PENDING": frozenset({"PENDING", "RUNNING", "FAILED", "CRASHED", "CANCELLED"}),
         "RUNNING": frozenset({"RUNNING", *TERMINAL}),
         "CANCELLING": TERMINAL,

@@ -2,8 +2,8 @@
 
 ``python -m deployments.stack.hospitals hospital-1=DATA hospital-2=DATA …`` imports everything once
 and forks a process for each hospital, so that they share the imported pages. Each has its own keys,
-store, worker and warm process, as it would on its own machine, and a policy that asks nobody, since
-one person runs them all. When one ends, all end.
+store, worker and confined warm process, as it would on its own machine, and a policy that asks
+nobody, since one person runs them all and installed what they run. When one ends, all end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -24,6 +26,7 @@ from deployments.policy_files import write_unattended_policy
 from deployments.preload import preload
 from deployments.settings import StackSettings
 from deployments.warm import die_with_parent
+from tasks.hospital.allowed_flows import approve_code
 from tasks.hospital.site import SiteIncomplete, SiteSettings, read_credential
 
 _CREDENTIAL_DEADLINE_S: Final = 180.0
@@ -32,12 +35,12 @@ _CREDENTIAL_DEADLINE_S: Final = 180.0
 def main(pairs: list[str]) -> int:
     """Runs the hospitals until one of them ends or this process is told to."""
     stack = StackSettings()
-    preload()
+    installed = preload()
     # Keeps the collector of every hospital's process from writing to, and so copying, shared pages.
     gc.collect()
     gc.freeze()
     children = [
-        _fork(stack.site(hospital_id, Path(path)))
+        _fork(stack.site(hospital_id, Path(path)), installed)
         for hospital_id, path in (pair.split("=", 1) for pair in pairs)
     ]
 
@@ -52,7 +55,7 @@ def main(pairs: list[str]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _fork(settings: SiteSettings) -> int:
+def _fork(settings: SiteSettings, installed: Mapping[str, str]) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -60,6 +63,7 @@ def _fork(settings: SiteSettings) -> int:
     try:
         die_with_parent(parent)
         write_unattended_policy(settings)
+        approve_code(settings, installed, now=datetime.now(UTC))
         _await_credential(settings)
         run_hospital(settings)
     except BaseException:

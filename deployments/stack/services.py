@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from deployments.confine import allowed_environment
 from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack.databases import Databases
 from deployments.stack.prefect_secret import prefect_secret
@@ -55,6 +56,7 @@ class Service:
         withheld: variables of the supervisor's own that it does not get.
         health_url: answers 200 once the server serves; None for hospitals, which have no port.
         health_auth: user and password that the health check needs.
+        clean: of the supervisor's own environment it gets what a hospital may have, nothing else.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Service:
     withheld: tuple[str, ...] = ()
     health_url: str | None = None
     health_auth: tuple[str, str] | None = field(default=None, repr=False)
+    clean: bool = False
 
 
 def client_environment(settings: StackSettings, databases: Databases) -> dict[str, str]:
@@ -130,10 +133,11 @@ def services(
                 name="hospitals",
                 command=(*_python("deployments.stack.hospitals"), *pairs),
                 environment={
-                    **_without_secrets(shared),
+                    **allowed_environment(_without_secrets(shared)),
                     **hospital_prefect(settings.api_url, trust),
                 },
                 withheld=_COORDINATOR_S,
+                clean=True,
             )
         )
     return tuple(stack)

@@ -31,6 +31,7 @@ from api.certificates import CertificateUnusable
 from api.serving import ServingUnsafe
 from db.embedded import EmbeddedServer, start_embedded
 from db.migrate import upgrade
+from deployments.confine import allowed_environment
 from deployments.errors import OperatorError, ServiceFailed
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
@@ -127,7 +128,8 @@ class Supervisor:
                 operator.add_hospital(self._settings.site(hospital_id, data_path))
 
     def _start(self, service: Service) -> None:
-        own = {key: value for key, value in os.environ.items() if key not in service.withheld}
+        inherited = allowed_environment(os.environ) if service.clean else os.environ
+        own = {key: value for key, value in inherited.items() if key not in service.withheld}
         with self._log(service.name).open("ab") as log:
             self._processes[service.name] = subprocess.Popen(  # noqa: S603 - our own argument vector
                 service.command,

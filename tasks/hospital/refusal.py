@@ -51,7 +51,19 @@ def contained(store: SiteStore) -> Iterator[None]:
         refusal = Refusal("model", f"{type(error).__name__}: {error}")
     except Exception as error:
         store.log("internal-error", {"type": type(error).__name__, "detail": repr(error)})
-        refusal = Refusal("internal-error", f"{type(error).__name__}; see the hospital's own log")
+        if _is_out_of_memory(error):
+            refusal = Refusal("crashed", "the run was out of memory (FEDMED_CHILD_MEMORY_MB)")
+        else:
+            refusal = Refusal(
+                "internal-error", f"{type(error).__name__}; see the hospital's own log"
+            )
     else:
         return
     raise refusal from None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has no class of its own for memory that the processor does not get.
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -57,6 +57,12 @@ class SiteSettings(BaseSettings):
         allow_plain_http: speaks plain HTTP to another machine too, to try things out.
         ledger_witness: folder of the ledger's second copy; beside the ledger unless set. On another
             disk it shows that the whole site was restored from a backup.
+        confinement: ``available`` runs trainings with every layer of confinement that the system
+            offers; ``required`` starts only with all of them.
+        child_memory_mb: MiB of its own data that one run may hold.
+        child_cpu_s: seconds of processor time that one run may take; its deadline may leave less.
+        coordinator_socket: Unix socket on which the worker passes bytes on to the coordinator; set
+            for its children, which have no network.
     """
 
     model_config = SettingsConfigDict(
@@ -77,10 +83,15 @@ class SiteSettings(BaseSettings):
     ca_file: AbsolutePath | None = None
     allow_plain_http: bool = False
 
+    confinement: Literal["required", "available"] = "available"
+    child_memory_mb: Annotated[int, Field(ge=256, le=1 << 22)] = 16_384
+    child_cpu_s: Annotated[int, Field(ge=1, le=1 << 24)] = 86_400
+    coordinator_socket: Path | None = None
+
     @property
     def way(self) -> Way:
         """The way to the coordinator."""
-        return Way(self.api_url, self.trust)
+        return Way(self.api_url, self.trust, self.coordinator_socket)
 
     @property
     def gateway_url(self) -> str:
@@ -104,6 +115,7 @@ class SiteSettings(BaseSettings):
             "FEDMED_LEDGER_WITNESS": str(self.ledger_witness or ""),
             "FEDMED_CA_FILE": str(self.ca_file or ""),
             "FEDMED_ALLOW_PLAIN_HTTP": str(self.allow_plain_http),
+            "FEDMED_COORDINATOR_SOCKET": str(self.coordinator_socket or ""),
         }
 
 

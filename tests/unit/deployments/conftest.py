@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from rich.console import Console
@@ -21,8 +22,17 @@ from deployments import (
     cli_user,
     operator,
 )
+    cli_code,
+    cli_hospital,
+    cli_ledger,
+    cli_policy,
+    cli_privacy,
+    operator,
+)
+from deployments.confine import CLEAN
 from deployments.settings import StackSettings
 from deployments.stack.services import LEAN_CLIENT, NO_TELEMETRY, ONE_THREAD
+from fl.invitation import RoundInvitation
 from fl.spec import ModelSpec, TrainingRequest
 from tasks.hospital.site import SiteSettings
 
@@ -30,6 +40,42 @@ from tasks.hospital.site import SiteSettings
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def parameters() -> dict[str, Any]:
+    """What a run of the hospital's flow is given: an invitation, as JSON."""
+    roster = [
+        {"hospital_id": name, "index": i, "signing_key": f"{i}" * 64, "sealing_key": "0" * 64}
+        for i, name in enumerate(("east", "north", "west"), start=1)
+    ]
+    model = ModelSpec.model_validate(
+        {
+            "name": "breast-cancer",
+            "architecture": {"kind": "mlp", "hidden": [4]},
+            "contract": {
+                "columns": [{"name": "radius", "minimum": 0, "maximum": 30}],
+                "label": {"name": "malignant"},
+            },
+        }
+    )
+    plan = {"clip_norm": 0.5, "noise_multiplier": 1.0, "sampling_rate": 0.5, "delta": 1e-5}
+    plan |= {"expected_batch_size": 16, "evaluation_noise_multiplier": 4.0}
+    plan |= {"steps_per_round": 2, "rounds": 10}
+    invitation = RoundInvitation.model_validate(
+        {
+            "round_id": uuid4(),
+            "training_id": uuid4(),
+            "number": 1,
+            "kind": "training",
+            "model": model,
+            "weights": "0" * 64,
+            "plan": plan,
+            "roster": roster,
+            "deadline_s": 60,
+        }
+    )
+    return {"invitation": invitation.model_dump(mode="json")}
 
 
 @pytest.fixture
@@ -47,12 +93,13 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
     lines = Console(width=200)
 
     # As the command has them once it has begun again.
-    for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD}.items():
+    for name, value in {**NO_TELEMETRY, **LEAN_CLIENT, **ONE_THREAD, **CLEAN}.items():
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str, answer: str = "") -> Result:
         hospital = (cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
         for module in (cli, *hospital, cli_privacy, cli_user):
+        for module in (cli, cli_code, cli_hospital, cli_ledger, cli_policy, cli_privacy):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

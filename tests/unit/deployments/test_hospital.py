@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Self
@@ -12,9 +13,12 @@ import httpx
 import pytest
 
 from deployments import hospital
-from deployments.hospital import _Crashes, publish_identity
+from deployments.admission import RunRefused
+from deployments.hospital import _Refusals, publish_identity
 from privacy.secagg import Identity
 from tasks.hospital.exchange_errors import ExchangeRefused, RoundClosed
+from tasks.hospital.refusal import Refusal
+from tasks.hospital.way import Way
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +61,11 @@ def exchange(monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
 
 @pytest.fixture
 def site() -> Any:
-    settings = SimpleNamespace(hospital_id="north", api_url="http://api")
-    return SimpleNamespace(settings=settings, auth=None, identity=Identity.generate())
+    settings = SimpleNamespace(hospital_id="north", way=Way("http://127.0.0.1"))
+    store = SimpleNamespace(logged=[])
+    store.log = lambda event, detail: store.logged.append((event, detail))
+    identity = Identity.generate()
+    return SimpleNamespace(settings=settings, auth=None, identity=identity, store=store)
 
 
 def a_run(**parameters: Any) -> Any:
@@ -90,7 +97,7 @@ async def test_other_keys_at_the_coordinator_end_the_hospital(
 
 async def test_a_crash_is_a_refusal_of_its_round(exchange: FakeExchange, site: Any) -> None:
     run = a_run(invitation={"round_id": str(ROUND)})
-    await _Crashes(site).report(run, 137)
+    await _Refusals(site).of_crash(run, 137)
     ((round_id, kind, body),) = exchange.sent
     assert (round_id, kind) == (ROUND, "refusal")
     assert json.loads(body) == {
@@ -99,11 +106,30 @@ async def test_a_crash_is_a_refusal_of_its_round(exchange: FakeExchange, site: A
     }
 
 
-@pytest.mark.parametrize("parameters", [{}, {"invitation": "x"}, {"invitation": {}}])
+async def test_a_run_over_its_time_is_named_so(exchange: FakeExchange, site: Any) -> None:
+    run = a_run(invitation={"round_id": str(ROUND)})
+    await _Refusals(site).of_crash(run, -signal.SIGXCPU)
+    assert b"limit of processor time" in exchange.sent[0][2]
+
+
+async def test_a_run_that_was_not_begun_is_a_refusal_of_its_round(
+    exchange: FakeExchange, site: Any
+) -> None:
+    refused = RunRefused(Refusal("parameters", "number: not a number"), ROUND)
+    await _Refusals(site).of_run(refused)
+    ((round_id, kind, body),) = exchange.sent
+    assert (round_id, kind) == (ROUND, "refusal")
+    assert json.loads(body) == {"code": "parameters", "reason": "number: not a number"}
+    assert site.store.logged == [("refused", {"round": str(ROUND), "code": "parameters"})]
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"invitation": "x"}, {"invitation": {}}, {"invitation": {"round_id": "x"}}]
+)
 async def test_a_run_that_names_no_round_has_nobody_to_tell(
     exchange: FakeExchange, site: Any, parameters: dict[str, Any]
 ) -> None:
-    await _Crashes(site).report(a_run(**parameters), 1)
+    await _Refusals(site).of_crash(a_run(**parameters), 1)
     assert exchange.sent == []
 
 
@@ -111,5 +137,5 @@ async def test_a_crash_that_cannot_be_reported_does_not_end_the_worker(
     exchange: FakeExchange, site: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange.errors = [RoundClosed("over")]
-    await _Crashes(site).report(a_run(invitation={"round_id": str(ROUND)}), 1)
-    assert "could not report the crash" in caplog.text
+    await _Refusals(site).of_crash(a_run(invitation={"round_id": str(ROUND)}), 1)
+    assert "could not report 'crashed'" in caplog.text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,8 +20,8 @@ from prefect.states import Cancelling, Running
 from pydantic import SecretStr
 
 from deployments import worker as worker_module
+from deployments.admission import ALLOWED_FLOWS, Admission, RunRefused
 from deployments.worker import (
-    ALLOWED_FLOWS,
     HospitalJobConfiguration,
     HospitalVariables,
     HospitalWorker,
@@ -27,6 +29,8 @@ from deployments.worker import (
 from flows.hospital_round import hospital_round
 from tasks.hospital.exchange_errors import CredentialRefused
 from tasks.hospital.tokens import Credential, HospitalAuth, IssuedToken
+from tasks.hospital.allowed_flows import approve_code
+from tasks.hospital.site import SiteSettings
 
 TOKEN = IssuedToken(value="t1", renew_at=2e9)
 CREDENTIAL = Credential(client_id="north", client_secret=SecretStr("s3cret"))
@@ -66,11 +70,25 @@ class Hospital:
     worker: HospitalWorker
     warm: FakeWarm
     crashes: list[tuple[UUID, int]]
+    refused: list[RunRefused]
 
 
 @pytest.fixture
-def hospital() -> Hospital:
-    warm, crashes = FakeWarm(), []
+def admission(tmp_path: Path) -> Admission:
+    settings = SiteSettings(
+        hospital_id="north", hospital_home=tmp_path, data_path=tmp_path, api_url="http://api"
+    )
+    installed = {"hospital-round": "c" * 64}
+    approve_code(settings, installed, now=datetime(2026, 1, 2, tzinfo=UTC))
+    return Admission(settings, installed)
+
+
+@pytest.fixture
+def hospital(admission: Admission) -> Hospital:
+    warm, crashes, refused = FakeWarm(), [], []
+
+    async def report_refusal(run: RunRefused) -> None:
+        refused.append(run)
 
     async def report_crash(flow_run: FlowRun, exit_code: int) -> None:
         crashes.append((flow_run.id, exit_code))
@@ -78,23 +96,29 @@ def hospital() -> Hospital:
     worker = HospitalWorker(
         hospital_id="north",
         warm=warm,  # type: ignore[arg-type]
+        admission=admission,
         environment=ENVIRONMENT,
         auth=AUTH,
         report_crash=report_crash,
+        report_refusal=report_refusal,
     )
-    return Hospital(worker, warm, crashes)
+    return Hospital(worker, warm, crashes, refused)
 
 
-def a_flow_run(**values: Any) -> FlowRun:
-    return FlowRun(
-        id=uuid4(),
-        name="north-round-1",
-        flow_id=uuid4(),
-        deployment_id=uuid4(),
-        job_variables=HOSTILE,
-        parameters={"invitation": {"number": 1}},
-        **values,
-    )
+@pytest.fixture
+def a_flow_run(parameters: dict[str, Any]) -> Callable[..., FlowRun]:
+    def make(**values: Any) -> FlowRun:
+        given: dict[str, Any] = {
+            "id": uuid4(),
+            "name": "north-round-1",
+            "flow_id": uuid4(),
+            "deployment_id": uuid4(),
+            "job_variables": HOSTILE,
+            "parameters": parameters,
+        }
+        return FlowRun(**(given | values))
+
+    return make
 
 
 def configured(name: str | None) -> HospitalJobConfiguration:
@@ -106,25 +130,50 @@ def configured(name: str | None) -> HospitalJobConfiguration:
     "name", ["federated-round", "hospital-round ", "Hospital-Round", "", None, "os:system"]
 )
 async def test_a_flow_that_is_not_allowed_forks_nothing(
-    hospital: Hospital, name: str | None
+    hospital: Hospital, name: str | None, a_flow_run: Callable[..., FlowRun]
 ) -> None:
     with pytest.raises(PermissionError, match="is not allowed at this hospital"):
         await hospital.worker.run(a_flow_run(), configured(name))
     assert hospital.warm.requests == []
     assert hospital.crashes == []
+    assert [run.refusal.code for run in hospital.refused] == ["flow"]
+
+
+@pytest.mark.anyio
+async def test_parameters_that_break_a_rule_fork_nothing_and_are_reported(
+    hospital: Hospital, a_flow_run: Callable[..., FlowRun], parameters: dict[str, Any]
+) -> None:
+    parameters["invitation"]["deadline_s"] = 1e9
+    with pytest.raises(PermissionError, match="deadline_s: Input should be less than or equal"):
+        await hospital.worker.run(a_flow_run(), configured("hospital-round"))
+    assert hospital.warm.requests == []
+    (refused,) = hospital.refused
+    assert str(refused.round_id) == parameters["invitation"]["round_id"]
+
+
+@pytest.mark.anyio
+async def test_of_a_run_its_identity_and_its_validated_parameters_alone_reach_the_child(
+    hospital: Hospital, a_flow_run: Callable[..., FlowRun], parameters: dict[str, Any]
+) -> None:
+    hostile = {"__prefect_kind": "jinja", "template": "{{ 7 * 7 }}"}
+    run = a_flow_run(context=hostile, tags=["evil"], labels={"evil": "1"})
+    await hospital.worker.run(run, configured("hospital-round"))
+    sent = json.loads(hospital.warm.requests[0]["flow_run"])
+    assert sent["parameters"] == parameters
+    assert sent["deployment_id"] is None
+    assert "evil" not in hospital.warm.requests[0]["flow_run"]
+    assert "jinja" not in hospital.warm.requests[0]["flow_run"]
 
 
 @pytest.mark.anyio
 async def test_an_allowed_flow_runs_the_installed_one_in_the_site_s_environment(
-    hospital: Hospital,
+    hospital: Hospital, a_flow_run: Callable[..., FlowRun]
 ) -> None:
     flow_run = a_flow_run()
     result = await hospital.worker.run(flow_run, configured("hospital-round"))
     (request,) = hospital.warm.requests
     assert request["target"] == "flows.hospital_round:hospital_round"
     assert {key: request[key] for key in ENVIRONMENT} == ENVIRONMENT
-    assert set(request) == {*ENVIRONMENT, "flow_run", "target", "token"}
-    assert IssuedToken.model_validate_json(request["token"]) == TOKEN
     assert json.loads(request["flow_run"])["id"] == str(flow_run.id)
     assert (result.identifier, result.status_code) == ("4711", 0)
     assert hospital.crashes == []
@@ -132,7 +181,9 @@ async def test_an_allowed_flow_runs_the_installed_one_in_the_site_s_environment(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("exit_code", [1, 7, 137])
-async def test_a_crash_is_reported_with_its_exit_code(hospital: Hospital, exit_code: int) -> None:
+async def test_a_crash_is_reported_with_its_exit_code(
+    hospital: Hospital, exit_code: int, a_flow_run: Callable[..., FlowRun]
+) -> None:
     hospital.warm.exit_code = exit_code
     flow_run = a_flow_run()
     result = await hospital.worker.run(flow_run, configured("hospital-round"))
@@ -142,7 +193,7 @@ async def test_a_crash_is_reported_with_its_exit_code(hospital: Hospital, exit_c
 
 @pytest.mark.anyio
 async def test_the_server_learns_the_child_s_process_as_soon_as_it_is_there(
-    hospital: Hospital,
+    hospital: Hospital, a_flow_run: Callable[..., FlowRun]
 ) -> None:
     started: list[int] = []
     status: Any = SimpleNamespace(started=started.append)
@@ -152,7 +203,7 @@ async def test_the_server_learns_the_child_s_process_as_soon_as_it_is_there(
 
 @pytest.mark.anyio
 async def test_a_run_that_is_cancelled_is_killed_and_reported(
-    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, a_flow_run: Callable[..., FlowRun]
 ) -> None:
     monkeypatch.setattr(worker_module, "_CANCEL_POLL_S", 0.001)
     states = [Running(), Cancelling()]
@@ -176,7 +227,9 @@ async def test_a_run_that_is_cancelled_is_killed_and_reported(
 
 
 @pytest.mark.anyio
-async def test_of_all_that_a_server_configures_the_flow_s_name_alone_is_read() -> None:
+async def test_of_all_that_a_server_configures_the_flow_s_name_alone_is_read(
+    a_flow_run: Callable[..., FlowRun],
+) -> None:
     flow_run = a_flow_run()
     asked: list[UUID] = []
 
@@ -221,16 +274,21 @@ def test_the_worker_works_on_its_own_pool_alone(hospital: Hospital) -> None:
     assert hospital.worker.name.startswith("north-")
 
 
-@pytest.mark.parametrize("missing", ["hospital_id", "warm", "auth", "report_crash"])
-def test_it_is_not_started_by_prefect_s_own_command(missing: str) -> None:
+@pytest.mark.parametrize(
+    "missing",
+    ["hospital_id", "warm", "admission", "auth", "report_crash", "report_refusal"],
+)
+def test_it_is_not_started_by_prefect_s_own_command(admission: Admission, missing: str) -> None:
     async def nothing(*_: Any) -> None:
         return None
 
     given: dict[str, Any] = {
         "hospital_id": "north",
         "warm": FakeWarm(),
+        "admission": admission,
         "auth": AUTH,
         "report_crash": nothing,
+        "report_refusal": nothing,
     }
     HospitalWorker("hospital-north", **given)
     with pytest.raises(TypeError, match="fedmed hospital start"):
@@ -279,7 +337,10 @@ async def test_every_request_of_the_worker_is_signed_in(hospital: Hospital) -> N
 @pytest.mark.anyio
 @pytest.mark.parametrize("accepted", [True, False])
 async def test_a_run_is_started_when_the_server_agrees_and_its_place_freed_when_not(
-    hospital: Hospital, monkeypatch: pytest.MonkeyPatch, accepted: bool
+    hospital: Hospital,
+    monkeypatch: pytest.MonkeyPatch,
+    accepted: bool,
+    a_flow_run: Callable[..., FlowRun],
 ) -> None:
     """Without reading the deployment and writing a process id, which would cost two requests."""
     started: list[UUID] = []
@@ -305,6 +366,8 @@ async def test_a_run_is_started_when_the_server_agrees_and_its_place_freed_when_
 
 
 @pytest.mark.anyio
-async def test_a_worker_that_was_not_set_up_submits_nothing(hospital: Hospital) -> None:
+async def test_a_worker_that_was_not_set_up_submits_nothing(
+    hospital: Hospital, a_flow_run: Callable[..., FlowRun]
+) -> None:
     with pytest.raises(RuntimeError, match="has not been set up"):
         await hospital.worker._submit_run(a_flow_run())

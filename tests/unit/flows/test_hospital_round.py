@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,12 +22,11 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the flow with a hospital's part that does what the test says."""
 
     def run(take_part: Any) -> Any:
-        site = SimpleNamespace(settings=SimpleNamespace(api_url="http://api"), auth=None)
-        monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
+        site = SimpleNamespace(settings=SimpleNamespace(way=None), auth=None)
         monkeypatch.setattr(flow, "SiteSettings", lambda: None)
         monkeypatch.setattr(flow, "open_site", lambda settings: site)
         monkeypatch.setattr(
-            flow.ExchangeClient, "connect", lambda url, auth: nullcontext((url, auth))
+            flow.ExchangeClient, "connect", lambda way, auth: nullcontext((way, auth))
         )
         monkeypatch.setattr(flow, "take_part", take_part)
         return flow.hospital_round.fn(INVITATION)
@@ -44,7 +44,7 @@ def test_it_ends_with_the_seconds_of_each_stage(answer: Any) -> None:
     state = answer(take_part)
     assert state.is_completed()
     assert state.message == "train 0.250 s, upload 0.010 s"
-    assert asked == [(INVITATION, ("http://api", None), True)]
+    assert asked == [(INVITATION, ("http://api", Path("/c.sock")), True)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -149,7 +150,7 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     made = []
 
-    class Client(httpx.Client):
+    class Transport(httpx.HTTPTransport):
         def __init__(self, **options):
             made.append(options)
             super().__init__(**options)
@@ -164,6 +165,7 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
     assert secure["verify"].check_hostname
     assert secure["verify"].verify_mode == ssl.CERT_REQUIRED
     assert plain["trust_env"] is secure["trust_env"] is False
+    assert (secure["uds"], plain["uds"]) == (None, "/run/c.sock")
 
 
 NORTH = {"hospital_id": "north", "signing_key": "a" * 64, "sealing_key": "b" * 64}

@@ -58,3 +58,16 @@ def test_a_refusal_and_an_answer_of_the_exchange_pass_unchanged(store):
 def test_a_long_reason_is_cut_to_what_the_exchange_takes():
     body = json.loads(Refusal("data-contract", "x" * 2000).encode())
     assert len(body["reason"]) == 500
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")],
+)
+def test_a_run_that_gets_no_more_memory_is_reported_as_crashed(
+    store: SiteStore, error: Exception
+) -> None:
+    with pytest.raises(Refusal) as refused, contained(store):
+        raise error
+    assert refused.value.code == "crashed"
+    assert "FEDMED_CHILD_MEMORY_MB" in refused.value.reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
@@ -15,7 +17,13 @@ from tasks.hospital.site import SiteSettings, open_site
 from tasks.hospital.stages import take_part
 
 
-@flow(name=HOSPITAL_FLOW, persist_result=False, log_prints=False)
+@flow(
+    name=HOSPITAL_FLOW,
+    persist_result=False,
+    # Nothing is stored; without a place Prefect asks the server for one, and loads what it says.
+    result_storage=Path("results"),
+    log_prints=False,
+)
 def hospital_round(invitation: RoundInvitation) -> State[None]:
     """Takes part in the round that the invitation describes.
 

@@ -82,7 +82,7 @@ def hospital_start(
     )
     os.environ.update(hospital_prefect(site.api_url, site.trust))
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
-    from deployments.hospital import run_hospital
+    from deployments.hospital import SiteBusy, run_hospital
     from deployments.operator import OperatorClient
     from deployments.policy_files import write_first_policy
 
@@ -104,7 +104,7 @@ def hospital_start(
     _out.print(f"{hospital_id} works for {site.api_url}; Ctrl-C stops it")
     try:
         run_hospital(site)
-    except (SiteIncomplete, ExchangeRefused, CodeNotApproved, ConfinementFailed) as error:
+    except (SiteIncomplete, SiteBusy, ExchangeRefused, CodeNotApproved, ConfinementFailed) as error:
         raise OperatorError(str(error)) from None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -75,9 +75,11 @@ def hospital_join(
     ] = False,
 ) -> None:
     """Join: make keys, show them to the coordinator, accept the other hospitals, check all."""
+    from deployments.admission import installed_flows
     from deployments.joining import Joining, checked_address, join
     from deployments.policy_files import write_first_policy
     from fl.joining import JoinCodeMistyped, parse_join_code
+    from tasks.hospital.allowed_flows import record_first_code
     from tasks.hospital.peers import find_peers
 
     if accept_all and accept_none:
@@ -107,6 +109,7 @@ def hospital_join(
     _print(f"{joined.hospital_id} has joined {address}; its site is {settings.hospital_home}")
     if (path := write_first_policy(settings, today=date.today())) is not None:
         _print(f"wrote {path}: it asks a person for each training; read it, then change it")
+    record_first_code(settings, installed_flows(), now=datetime.now(UTC))
     with reached(settings) as exchange:
         peers = find_peers(site, exchange.roster())
     _accept_peers(site, peers, all_of_them=accept_all, none_of_them=accept_none)
@@ -147,7 +150,7 @@ def hospital_rotate(
     settings = settings_here(hospital_id, api_url)
     if not identity:
         _said(settings, partial(rotate_secret, settings))
-        _print(f"{hospital_id} has a new client secret; a running hospital must be restarted")
+        _print(f"{hospital_id} has a new client secret; a running hospital takes it up by itself")
         return
     asked = "Each other hospital must accept the new keys, and approvals given here end. Go on?"
     if not (yes or typer.confirm(asked)):
@@ -158,7 +161,7 @@ def hospital_rotate(
     site.store.log("identity-replaced", {"before": before, "now": new.fingerprint()})
     _print("Tell the other hospitals the new fingerprint, not through the coordinator:")
     _print(f"  {new.fingerprint()}")
-    _print("Restart a running hospital; trainings that were approved here must be approved again")
+    _print("Trainings that were approved here must be approved again")
 
 
 @join_app.command("leave")

@@ -11,6 +11,7 @@ from deployments.checks.connection import (
     check_tls,
 )
 from deployments.checks.data import check_data
+from deployments.checks.guard import check_code, check_confinement
 from deployments.checks.report import Check
 from deployments.checks.site import check_disk, check_ledger, check_peers, check_policy_file
 
@@ -23,6 +24,8 @@ CHECKS: Final[list[Check]] = [
     Check("policy", check_policy_file),
     Check("ledger", check_ledger),
     Check("peers", check_peers),
+    Check("code", check_code),
+    Check("confinement", check_confinement),
     Check("data", check_data),
 ]
 """The checks; one that is added here is run."""

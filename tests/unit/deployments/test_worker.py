@@ -27,10 +27,10 @@ from deployments.worker import (
     HospitalWorker,
 )
 from flows.hospital_round import hospital_round
-from tasks.hospital.exchange_errors import CredentialRefused
-from tasks.hospital.tokens import Credential, HospitalAuth, IssuedToken
 from tasks.hospital.allowed_flows import approve_code
+from tasks.hospital.exchange_errors import CredentialRefused
 from tasks.hospital.site import SiteSettings
+from tasks.hospital.tokens import Credential, HospitalAuth, IssuedToken
 
 TOKEN = IssuedToken(value="t1", renew_at=2e9)
 CREDENTIAL = Credential(client_id="north", client_secret=SecretStr("s3cret"))

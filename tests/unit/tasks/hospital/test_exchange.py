@@ -4,7 +4,6 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 import httpx

@@ -169,7 +169,7 @@ def _core_files() -> str:
 def _files(places: Places) -> str:
     abi = landlock.abi_version()
     landlock.restrict(places.rules(), abi=abi)
-    return f"Landlock {abi}: the table read only, the hospital's home, installed code"
+    return f"Landlock {abi}: table, keys, policy and installed code read only"
 
 
 def _tried(places: Places) -> Iterator[Layer]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from deployments.confine.landlock import Access, Rule
 from deployments.confine.namespaces import SHARED_MEMORY
-from tasks.hospital.site import SiteSettings
+from tasks.hospital.site import SiteSettings, records_directory
 
 PACKAGES: Final = ("db", "deployments", "fl", "flows", "privacy", "tasks")
 
@@ -32,14 +32,16 @@ class Places:
 
     Attributes:
         data_path: the table, read only; a file, or a folder with all that lies below it.
-        home: the hospital's home, read and written.
+        home: the hospital's home, read only: its keys, its policy, what it approved.
         temporary: a folder below it for temporary files.
+        records: a folder below it for the store and the ledger.
         also_written: further folders that are written to.
     """
 
     data_path: Path
     home: Path
     temporary: Path
+    records: Path
     also_written: tuple[Path, ...] = ()
 
     def rules(self) -> Iterator[Rule]:
@@ -54,7 +56,8 @@ class Places:
         yield Rule(Path("/dev/null"), Access.READ_FILE | Access.WRITE_FILE)
         yield Rule(Path(SHARED_MEMORY), Access.WRITE)
         yield Rule(self.data_path, Access.READ)
-        for written in (self.home, self.temporary, *self.also_written):
+        yield Rule(self.home, Access.READ)
+        for written in (self.temporary, self.records, *self.also_written):
             yield Rule(written, Access.WRITE)
 
 
@@ -69,6 +72,7 @@ def places_of(settings: SiteSettings) -> Places:
         data_path=settings.data_path,
         home=settings.hospital_home,
         temporary=temporary,
+        records=records_directory(settings),
         also_written=also,
     )
 

@@ -150,11 +150,11 @@ def open_site(settings: SiteSettings) -> Site:
     """Opens the site; makes its keys when it has none.
 
     Raises:
-        SiteIncomplete: there is no credential.
+        SiteIncomplete: there is no credential, or the records lie where they lay before.
     """
     read_credential(settings)  # first: a mistyped id must not make keys
     keys = keys_directory(settings)
-    database = settings.hospital_home / "site.db"
+    database = records_directory(settings) / "site.db"
     store = SiteStore(database)
     return Site(
         settings=settings,
@@ -167,14 +167,31 @@ def open_site(settings: SiteSettings) -> Site:
     )
 
 
+def records_directory(settings: SiteSettings) -> Path:
+    """Returns the folder of the store and the ledger, the one part of the home that a run writes.
+
+    Raises:
+        SiteIncomplete: a ledger lies above it, from an earlier version: a new one would forget what
+            patients' data has been spent.
+    """
+    records = settings.hospital_home / "records"
+    if (settings.hospital_home / "ledger.db").exists():
+        raise SiteIncomplete(
+            f"records of an earlier version lie in {settings.hospital_home}; while no hospital "
+            f"runs, move its site.db* and ledger* to {records}"
+        )
+    records.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return records
+
+
 def open_ledger(settings: SiteSettings) -> HospitalLedger:
     """Returns the site's ledger; what is wrong with it shows at its first use."""
-    home = settings.hospital_home
-    witness = home / "ledger-witness.jsonl"
+    records = records_directory(settings)
+    witness = records / "ledger-witness.jsonl"
     if settings.ledger_witness is not None:
         # The hospitals of a demo share their environment, and so this folder.
         witness = settings.ledger_witness / f"{settings.hospital_id}-{witness.name}"
-    return HospitalLedger(SiteLedger(home / "ledger.db", witness=witness))
+    return HospitalLedger(SiteLedger(records / "ledger.db", witness=witness))
 
 
 @lru_cache(maxsize=16)

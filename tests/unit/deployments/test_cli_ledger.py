@@ -162,7 +162,7 @@ def test_a_restored_ledger_is_refused_until_a_person_repairs_it(
     fedmed: Any, ledger: HospitalLedger, site: SiteSettings
 ) -> None:
     assert done(fedmed, "repair", *NORTH) == "nothing to repair: ledger and witness agree\n"
-    (site.hospital_home / "ledger.db").unlink()
+    (site.hospital_home / "records" / "ledger.db").unlink()
     for arguments in (("show",), ("export",), ("release", str(TRAINING))):
         line = mistake(fedmed, *arguments, *NORTH)
         assert "end at entry 0 and 5: the database is an older one" in line
@@ -178,7 +178,7 @@ def test_a_restored_ledger_is_refused_until_a_person_repairs_it(
 def test_a_broken_ledger_is_one_line(
     fedmed: Any, ledger: HospitalLedger, site: SiteSettings
 ) -> None:
-    (site.hospital_home / "ledger.db").write_bytes(b"no database" * 100)
+    (site.hospital_home / "records" / "ledger.db").write_bytes(b"no database" * 100)
     line = mistake(fedmed, "show", *NORTH)
     assert "SQLite: file is not a database" in line
     assert line.endswith("see `fedmed hospital ledger verify --hospital-id north`")

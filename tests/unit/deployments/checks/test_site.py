@@ -81,7 +81,7 @@ def test_a_stopped_hospital_is_no_failure(place: Place, states: Any) -> None:
 
 
 def test_a_ledger_that_was_changed(place: Place, states: Any) -> None:
-    (place.settings.hospital_home / "ledger.db").write_bytes(b"not a database")
+    (place.settings.hospital_home / "records" / "ledger.db").write_bytes(b"not a database")
     assert states(check_ledger(place)) == ["fail"]
 
 

@@ -35,7 +35,10 @@ from deployments.warm import WarmProcess
 given = json.loads(sys.argv[1])
 root = Path(given["root"])
 places = Places(
-    data_path=root / "data", home=root / "north", temporary=root / "north" / "tmp"
+    data_path=root / "data",
+    home=root / "north",
+    temporary=root / "north" / "tmp",
+    records=root / "north" / "records",
 )
 
 def children(entry, requests, *, confined):
@@ -67,9 +70,11 @@ class Ground:
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     root = tmp_path_factory.mktemp("hospitals")
-    for folder in ("data", "north/tmp", "north/keys", "south/keys", "elsewhere"):
+    for folder in ("data", "north/tmp", "north/records", "north/keys", "south/keys", "elsewhere"):
         (root / folder).mkdir(parents=True)
     (root / "data" / "table.csv").write_text("age,label\n70,1\n")
+    (root / "north" / "policy.yaml").write_text("approval: each-training")
+    (root / "north" / "keys" / "signing.key").write_text("north's key")
     (root / "south" / "keys" / "signing.key").write_text("south's key")
     (root / "elsewhere" / "notes.txt").write_text("of someone else")
     shared = Path(f"/dev/shm/fedmed-test-{os.getpid()}")  # noqa: S108 - what the test is about

@@ -30,6 +30,28 @@ def add_to_data():
     file.write_text("")
     file.unlink()
 
+def write_policy():
+    with open(root / "north" / "policy.yaml", "a") as file:
+        file.write("")
+
+def replace_policy():
+    other = root / "north" / "tmp" / "policy.yaml"
+    other.write_text("approval: none")
+    other.replace(root / "north" / "policy.yaml")
+
+def write_keys():
+    with open(root / "north" / "keys" / "signing.key", "a") as file:
+        file.write("")
+
+def approve_own_code():
+    file = root / "north" / "allowed-flows.json"
+    file.write_text("{}")
+    file.unlink()
+
+def move_records():
+    (root / "north" / "records").rename(root / "north" / "gone")
+    (root / "north" / "gone").rename(root / "north" / "records")
+
 def read_other_home():
     (root / "south" / "keys" / "signing.key").read_text()
 
@@ -79,9 +101,12 @@ def find_secrets():
 def read_table():
     assert (root / "data" / "table.csv").read_text().startswith("age")
 
-def write_home():
+def read_own_keys():
+    (root / "north" / "keys" / "signing.key").read_text()
+
+def write_records():
     import sqlite3
-    with sqlite3.connect(root / "north" / "site.db") as database:
+    with sqlite3.connect(root / "north" / "records" / "site.db") as database:
         database.execute("pragma journal_mode=wal")
         database.execute("create table if not exists t (x)")
         database.execute("insert into t values (1)")
@@ -99,10 +124,11 @@ def share_memory_with_helpers():
     memory.close()
     memory.unlink()
 
-ATTACKS = (tcp, udp, listen, write_table, add_to_data, read_other_home, list_other_home,
+ATTACKS = (tcp, udp, listen, write_table, add_to_data, write_policy, replace_policy, write_keys,
+    approve_own_code, move_records, read_own_keys, read_other_home, list_other_home,
     read_elsewhere, write_elsewhere, read_worker_s_environment, signal_outside, gain_privileges,
     use_root, run_own_program, read_shared_memory, leave_core, find_secrets, read_table,
-    write_home, write_temporary, start_helpers, share_memory_with_helpers)
+    write_records, write_temporary, start_helpers, share_memory_with_helpers)
 
 def entry(request):
     found = {}
@@ -123,9 +149,10 @@ ATTACKS = (
     *("tcp", "udp", "write_table", "add_to_data", "read_other_home", "list_other_home"),
     *("read_elsewhere", "write_elsewhere", "read_worker_s_environment", "signal_outside"),
     *("gain_privileges", "run_own_program", "read_shared_memory", "leave_core", "find_secrets"),
-    *("listen",),
+    *("listen", "write_policy", "replace_policy", "write_keys", "approve_own_code"),
+    "move_records",
 )
-NEEDS = ("read_table", "write_home", "write_temporary", "start_helpers")
+NEEDS = ("read_table", "read_own_keys", "write_records", "write_temporary", "start_helpers")
 
 Run = Callable[..., Any]
 

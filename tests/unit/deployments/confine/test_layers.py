@@ -32,7 +32,9 @@ def places(tmp_path: Path) -> Places:
     for name in ("data", "north/tmp"):
         (tmp_path / name).mkdir(parents=True)
     home = tmp_path / "north"
-    return Places(data_path=tmp_path / "data", home=home, temporary=home / "tmp")
+    return Places(
+        data_path=tmp_path / "data", home=home, temporary=home / "tmp", records=home / "records"
+    )
 
 
 def not_here(*_: Any, **__: Any) -> Any:
@@ -99,7 +101,12 @@ def test_without_a_network_no_tcp_needs_to_be_forbidden() -> None:
 def test_a_table_that_confinement_would_hide_is_said_before_any_round(
     places: Places, tmp_path: Path
 ) -> None:
-    missing = Places(data_path=tmp_path / "none", home=places.home, temporary=places.temporary)
+    missing = Places(
+        data_path=tmp_path / "none",
+        home=places.home,
+        temporary=places.temporary,
+        records=places.records,
+    )
     with pytest.raises(ConfinementFailed, match=r"cannot use .*/none: No such file"):
         confinement_report(missing)
 

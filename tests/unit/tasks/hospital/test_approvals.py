@@ -214,7 +214,7 @@ def test_data_that_cannot_be_read_are_not_asked_about(
 
 def write(site: Site, statement: str) -> None:
     """Changes the database as someone who can write the file would."""
-    connection = sqlite3.connect(site.settings.hospital_home / "site.db")
+    connection = sqlite3.connect(site.settings.hospital_home / "records" / "site.db")
     connection.execute("DROP TRIGGER approvals_no_update")
     connection.execute(statement)
     connection.commit()

@@ -166,7 +166,7 @@ def test_a_ledger_that_is_not_whole_refuses_with_the_command_that_helps(
 ) -> None:
     attempt = budget()
     attempt.reserve()
-    witness = site.settings.hospital_home / "ledger-witness.jsonl"
+    witness = site.settings.hospital_home / "records" / "ledger-witness.jsonl"
     if code == "ledger-rolled-back":
         attempt.charge()
         witness.write_text("")

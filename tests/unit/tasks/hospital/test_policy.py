@@ -138,7 +138,7 @@ def test_the_larger_least_cohort_of_settings_and_policy_counts(
 def test_a_clock_that_is_set_back_does_not_revive_an_expired_policy(
     site: Site, invite: Invite, write: Callable[..., Path]
 ) -> None:
-    database = site.settings.hospital_home / "site.db"
+    database = site.settings.hospital_home / "records" / "site.db"
     write(expires="2090-01-01", timezone="UTC")
     check_policy(site, invite(), now=NOW)
     SiteStore(database, clock=lambda: datetime(2090, 1, 2, tzinfo=UTC)).log("refused", {})

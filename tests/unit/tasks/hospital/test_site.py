@@ -29,7 +29,7 @@ def test_keys_are_made_once_and_for_their_owner_alone(site: Site, settings: Site
         *("signing.key", "sealing.key", "split.key", "credential.json")
     }
     assert all(mode(path) == 0o600 for path in keys.iterdir())
-    assert mode(settings.hospital_home / "site.db") == 0o600
+    assert mode(settings.hospital_home / "records" / "site.db") == 0o600
 
     again = open_site(settings)
     assert again.identity.public == site.identity.public

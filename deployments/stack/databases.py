@@ -21,7 +21,9 @@ class Databases:
 
 def embedded_databases(server: EmbeddedServer) -> Databases:
     """Returns the databases of the embedded server, made when they are not there."""
-    ensure_databases(server, _NAMES)
+    # What Prefect knows of a run can be told again from the project's own database, which waits for
+    # the disk; a round waits for dozens of Prefect's commits.
+    ensure_databases(server, _NAMES, asynchronous=("prefect",))
     return Databases(
         fedmed=server.url("fedmed"),
         prefect=server.asyncpg_url("prefect"),

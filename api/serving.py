@@ -96,7 +96,8 @@ class ServingSettings(BaseSettings):
             "FEDMED_TLS_KEY": str(self.tls_key or ""),
             "FEDMED_ALLOW_PLAIN_HTTP": str(self.allow_plain_http),
             "FEDMED_BEHIND_PROXY": str(self.behind_proxy),
-            "FEDMED_TRUSTED_PROXIES": self.trusted_proxies,
+            # Who is not behind a proxy believes nobody, a client on this machine neither.
+            "FEDMED_TRUSTED_PROXIES": self.trusted_proxies if self.behind_proxy else "",
         }
 
 

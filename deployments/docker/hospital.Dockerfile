@@ -1,6 +1,6 @@
 # A hospital: the code, no data, no keys. From the repository's root:
 #   docker build -f deployments/docker/hospital.Dockerfile -t fedmed-hospital .
-# docs/joining.md says how to join and run with it; hospital.compose.yaml is an example.
+# docs/hospital.md says how to join and run with it; hospital.compose.yaml is an example.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 \

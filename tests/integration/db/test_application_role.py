@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +14,8 @@ from sqlalchemy.pool import NullPool
 from db.queries import (
     audit,
     hospitals,
+    join_codes,
+    memberships,
     messages,
     models,
     participations,
@@ -57,6 +59,26 @@ def test_the_documented_role_is_enough_for_signing_in(restricted: Engine, now: d
         found = standing.of_user(session, username="ada", jti=uuid4())
         assert found is not None
         assert not found.revoked
+
+
+def test_the_documented_role_is_enough_for_joining_and_leaving(
+    restricted: Engine, now: datetime, keys_of: Callable[[str], dict[str, str]]
+) -> None:
+    with transaction(restricted) as session:
+        memberships.invite(session, hospital_id="north", name="North", again=False)
+        for digest in ("1" * 64, "2" * 64):  # the second ends the first
+            join_codes.issue_code(
+                session,
+                hospital_id="north",
+                digest=digest,
+                created_by="ada",
+                valid_for=timedelta(days=7),
+                now=now,
+            )
+        memberships.join(
+            session, code_digest="2" * 64, secret_digest="3" * 64, now=now, **keys_of("north")
+        )
+        assert memberships.end(session, hospital_id="north", reason="left", now=now)
 
 
 def test_the_documented_role_is_enough_for_a_whole_training(

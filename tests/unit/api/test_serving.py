@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from api.serve import BACKLOG, KEEP_ALIVE_S, configuration
 from api.serving import ServingSettings, ServingUnsafe, require_safe, serves_plainly
+from api.settings import ApiSettings
 
 PUBLIC = "https://fedmed.example.org"
 TLS = {"tls_cert": Path("/c.pem"), "tls_key": Path("/k.pem")}
@@ -99,6 +100,19 @@ def test_the_api_s_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPat
         for name, value in settings.serving_environment().items():
             monkeypatch.setenv(name, value)
         assert ServingSettings() == settings
+
+
+def test_the_api_believes_a_forwarded_address_behind_a_proxy_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEDMED_DATABASE_URL", "postgresql://fedmed@db.example.org/fedmed")
+    monkeypatch.setenv("FEDMED_ARTIFACTS", str(tmp_path))
+    believed = {}
+    for name, settings in {"alone": serving(), "behind": serving(**PROXY)}.items():
+        for variable, value in settings.serving_environment().items():
+            monkeypatch.setenv(variable, value)
+        believed[name] = [str(network) for network in ApiSettings(secrets=tmp_path).trusted_proxies]
+    assert believed == {"alone": [], "behind": ["127.0.0.1/32"]}
 
 
 def test_an_error_of_one_setting_shows_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

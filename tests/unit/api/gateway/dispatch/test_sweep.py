@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.gateway.dispatch import SWEEP_ALONE_S, SWEEP_S
+from api.gateway.dispatch import GATHERING_S, SWEEP_ALONE_S, SWEEP_S
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,22 @@ async def test_a_cancelled_poll_is_not_swept_for(gateway: Any) -> None:
     assert gateway.prefect.queries == []
 
 
-async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_ask(
+async def test_a_thousand_first_polls_cost_a_few_queries_and_ask_only_for_who_has_work(
+    gateway: Any,
+) -> None:
+    pools = [f"hospital-{number}" for number in range(1000)]
+    gateway.prefect.schedule(pools[17])
+    gateway.prefect.schedule(pools[400])
+    polls = [gateway.wait(pool, seconds=SWEEP_S / 2) for pool in pools]
+    asking = await asyncio.gather(*polls)
+    assert [pool for pool, asks in zip(pools, asking, strict=True) if asks] == [
+        pools[17],
+        pools[400],
+    ]
+    assert len(gateway.prefect.queries) <= 2
+
+
+async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_at_their_next_poll(
     gateway: Any,
 ) -> None:
     await gateway.settle()
@@ -55,7 +70,8 @@ async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_ask(
     assert gateway.clock - began <= SWEEP_ALONE_S
     await asyncio.sleep(1)
     assert gateway.prefect.opened == 2
-    assert await gateway.wait("hospital-north", seconds=0)
+    gateway.prefect.schedule("hospital-north")
+    assert await gateway.wait("hospital-north", seconds=2 * GATHERING_S)
 
 
 async def test_without_a_subscription_the_sweep_finds_runs_within_a_second(gateway: Any) -> None:

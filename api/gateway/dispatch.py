@@ -66,6 +66,7 @@ class _Pool:
     asked: int = 0
     cleared: int = 0
     is_unknown: bool = True
+    was_announced: bool = False
     settling_s: tuple[float, ...] = ()
     found_in_a_row: int = 0
     look_again: asyncio.TimerHandle | None = None
@@ -82,6 +83,7 @@ class _Pool:
 
     def announce(self) -> None:
         """Marks the pool for a run that a query may not see yet."""
+        self.was_announced = True
         self.settling_s = SETTLING_S
         self.found_in_a_row = 0
         self.mark()
@@ -92,6 +94,7 @@ class _Pool:
             delay = AGAIN_S[min(self.found_in_a_row, len(AGAIN_S) - 1)]
             self.found_in_a_row += 1
             self.settling_s = ()
+            self.was_announced = False
             return delay
         self.found_in_a_row = 0
         if not self.settling_s:
@@ -169,6 +172,10 @@ class Dispatch:
         delay = state.take_delay_s(found=found)
         if delay is not None:
             state.look_again = asyncio.get_running_loop().call_later(delay, state.mark)
+        elif state.was_announced:
+            # It is for later: the sweep tells when.
+            state.was_announced = False
+            self._sweep_now.set()
 
     async def _follow(self) -> None:
         """Marks the pools that the subscription names, until it is lost."""

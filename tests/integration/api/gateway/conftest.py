@@ -12,7 +12,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,7 +29,7 @@ from api.app import create_app
 from api.prefect_api import PrefectApi
 from api.settings import ApiSettings
 from db.embedded import EmbeddedServer, ensure_databases
-from db.queries import credentials, hospitals
+from db.queries import hospitals
 from db.session import transaction
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.spec import ModelSpec
@@ -259,12 +258,6 @@ async def gateway(
     with transaction(engine) as session:
         for hospital_id in ("north", "south"):
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
-            credentials.add_client(
-                session,
-                client_id=hospital_id,
-                secret_digest=sha256(hospital_id.encode()).hexdigest(),
-                hospital_id=hospital_id,
-            )
     async with (
         serving(app) as url,
         httpx.AsyncClient(
@@ -277,9 +270,7 @@ async def gateway(
             token = app.state.services.tokens.issue(
                 subject=f"hospital:{hospital_id}",
                 scopes=frozenset({"exchange"}),
-                generation=1,
                 hospital_id=hospital_id,
-                client_id=hospital_id,
             )
             client = httpx.AsyncClient(
                 base_url=f"{url}/prefect/api",

@@ -120,7 +120,7 @@ async def test_without_a_token(gateway: Any, north: Any) -> None:
 
 async def test_a_person_is_no_hospital(gateway: Any, north: Any) -> None:
     token = gateway.services.tokens.issue(
-        subject="user:test", scopes=frozenset({"exchange"}), generation=1
+        subject="user:test", scopes=frozenset({"exchange"}), hospital_id=None
     )
     answer = await north.client.get("/health", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 403

@@ -10,6 +10,7 @@ import pytest
 from api.gateway.dispatch import GATHERING_S, SWEEP_ALONE_S, SWEEP_S
 
 pytestmark = pytest.mark.anyio
+POOL = "hospital-charite"
 
 
 async def test_a_run_scheduled_for_later_is_asked_for_when_it_is_due(gateway: Any) -> None:
@@ -18,6 +19,16 @@ async def test_a_run_scheduled_for_later_is_asked_for_when_it_is_due(gateway: An
     gateway.prefect.schedule(in_s=17.3)
     assert await gateway.wait()
     assert gateway.clock - began == pytest.approx(17.3)
+
+
+async def test_a_run_announced_for_later_is_asked_for_when_it_is_due(gateway: Any) -> None:
+    await gateway.settle()
+    began = gateway.clock
+    gateway.prefect.schedule(in_s=3)
+    gateway.prefect.announce()
+    while await gateway.wait() and gateway.clock - began < 3:
+        gateway.dispatch.looked(POOL, found=False)
+    assert gateway.clock - began == pytest.approx(3, abs=2 * GATHERING_S)
 
 
 async def test_one_query_sweeps_for_all_who_wait_and_none_when_nobody_does(gateway: Any) -> None:

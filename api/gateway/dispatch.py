@@ -8,11 +8,11 @@
     return []                                       # nothing came in time
 
 1. A pool is marked when there may be work for it; only a marked pool asks the Prefect server.
-2. A pool's first poll is marked: nobody knows yet what waits.
-3. One subscription to Prefect's events marks a pool the moment a run is scheduled in it.
-4. A sweep, one query for all pools that wait, marks what the subscription does not tell: runs that
-   were scheduled for later and become due, and what happened while the subscription was lost.
-5. What the asking found takes the mark away, unless another came since the asking began.
+2. One subscription to Prefect's events marks a pool the moment a run is scheduled in it.
+3. A sweep, one query for all pools that wait, marks what the subscription does not tell: what was
+   there before a pool's first poll, runs that were scheduled for later and become due, and what
+   happened while the subscription was lost.
+4. What the asking found takes the mark away, unless another came since the asking began.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ from fl.names import POOL_PREFIX
 
 _log = logging.getLogger(__name__)
 
-SWEEP_S: Final = 5.0
+SWEEP_S: Final = 10.0
 # While the subscription is lost a run waits for the sweep.
 SWEEP_ALONE_S: Final = 1.0
 _SHORTEST_PAUSE_S: Final = 0.25
+# Thousands come at once after a start: one sweep is for all who came meanwhile.
+GATHERING_S: Final = 0.05
 # Prefect sends the event of a new run before it commits the run.
 SETTLING_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5)
 # A worker that is busy leaves its runs where they are: it is not to be told of them all the time.
@@ -55,11 +57,16 @@ class Upstream(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Pool:
-    """Whether a pool may have work, counted: it is marked while ``marks`` exceeds ``cleared``."""
+    """Whether a pool may have work, counted: it is marked while ``marks`` exceeds ``cleared``.
 
-    marks: int = 1
+    ``is_unknown`` until a sweep has looked, at first and after a time without a subscription.
+    """
+
+    marks: int = 0
     asked: int = 0
     cleared: int = 0
+    is_unknown: bool = True
+    was_announced: bool = False
     settling_s: tuple[float, ...] = ()
     found_in_a_row: int = 0
     look_again: asyncio.TimerHandle | None = None
@@ -76,6 +83,7 @@ class _Pool:
 
     def announce(self) -> None:
         """Marks the pool for a run that a query may not see yet."""
+        self.was_announced = True
         self.settling_s = SETTLING_S
         self.found_in_a_row = 0
         self.mark()
@@ -86,6 +94,7 @@ class _Pool:
             delay = AGAIN_S[min(self.found_in_a_row, len(AGAIN_S) - 1)]
             self.found_in_a_row += 1
             self.settling_s = ()
+            self.was_announced = False
             return delay
         self.found_in_a_row = 0
         if not self.settling_s:
@@ -140,6 +149,8 @@ class Dispatch:
         if not state.is_marked:
             with self._hub.subscribe(_standings(pool)) as subscription:
                 state.waiting.add(subscription)
+                if state.is_unknown:
+                    self._sweep_now.set()
                 try:
                     woken = await subscription.wait(deadline)
                 finally:
@@ -161,6 +172,10 @@ class Dispatch:
         delay = state.take_delay_s(found=found)
         if delay is not None:
             state.look_again = asyncio.get_running_loop().call_later(delay, state.mark)
+        elif state.was_announced:
+            # It is for later: the sweep tells when.
+            state.was_announced = False
+            self._sweep_now.set()
 
     async def _follow(self) -> None:
         """Marks the pools that the subscription names, until it is lost."""
@@ -169,7 +184,7 @@ class Dispatch:
             try:
                 self._catch_up()
                 async for pool in announced:
-                    # A pool that nobody has asked for yet asks at its first poll.
+                    # A pool that nobody has asked for yet is swept for at its first poll.
                     if pool in self._pools:
                         self._pools[pool].announce()
             finally:
@@ -179,8 +194,7 @@ class Dispatch:
     def _catch_up(self) -> None:
         """Looks for what was scheduled while nobody listened: who waits at once, others later."""
         for pool in self._pools.values():
-            if not pool.waiting:
-                pool.mark()
+            pool.is_unknown = True
         self._sweep_now.set()
 
     async def _sweep(self) -> None:
@@ -188,16 +202,26 @@ class Dispatch:
         self._sweep_now.clear()
         pause_s = SWEEP_S if self._is_subscribed else SWEEP_ALONE_S
         now = self._now()
-        waiting = [name for name, pool in self._pools.items() if pool.waiting]
+        waiting = {name: pool for name, pool in self._pools.items() if pool.waiting}
         if waiting:
-            due = await self._upstream.due(waiting, before=now + timedelta(seconds=pause_s))
+            # Before the query: what is lost during it has to be looked for again.
+            unknown = [pool for pool in waiting.values() if pool.is_unknown]
+            for pool in unknown:
+                pool.is_unknown = False
+            try:
+                due = await self._upstream.due(waiting, before=now + timedelta(seconds=pause_s))
+            except Exception:
+                for pool in unknown:
+                    pool.is_unknown = True
+                raise
             for run in due:
                 if run.at <= now:
-                    self._pools[run.pool].mark()
+                    waiting[run.pool].mark()
                 else:
                     pause_s = min(pause_s, (run.at - now).total_seconds())
         with suppress(TimeoutError):
             await asyncio.wait_for(self._sweep_now.wait(), max(pause_s, _SHORTEST_PAUSE_S))
+            await asyncio.sleep(GATHERING_S)
 
 
 def _standings(pool: str) -> tuple[Topic, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from api.gateway.own import OwnObjects
 from api.gateway.upstream import Upstream
+
+# Prefect has a single event loop: more questions at once only make each of them slower.
+_ASKINGS_AT_A_TIME: Final = 8
 
 
 class Dispatch(Protocol):
@@ -33,9 +37,13 @@ class Gateway:
         own: whose Prefect's objects are.
         dispatch: when to ask for work; without it every question is passed on at once.
         sockets: open event sockets by hospital.
+        askings: bounds how many questions for work are asked upstream at a time.
     """
 
     upstream: Upstream
     own: OwnObjects
     dispatch: Dispatch | None = None
     sockets: Counter[str] = field(default_factory=Counter)
+    askings: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_ASKINGS_AT_A_TIME)
+    )

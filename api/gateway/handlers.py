@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -37,14 +38,15 @@ class Asked:
         values: the values in the path.
         body: the body, within its bound; empty when the call takes none.
         headers: the few headers that are passed on.
-        has_work: waits until asking for runs is worth it, see `Dispatch.await_work`.
+        turn: waits until asking for runs is worth it and there is room for it; yields False when
+            the time is over.
     """
 
     pool: str
     values: Mapping[str, str]
     body: bytes
     headers: Mapping[str, str]
-    has_work: Callable[[], Awaitable[bool]]
+    turn: Callable[[], AbstractAsyncContextManager[bool]]
 
 
 Handler = Callable[[Gateway, Asked], Awaitable[Answer]]
@@ -73,10 +75,14 @@ async def _get_runs(gateway: Gateway, asked: Asked) -> Answer:
     question = read(ScheduledRuns, asked.body)
     path = f"/work_pools/{asked.pool}/get_scheduled_flow_runs"
     asked_at = time.monotonic()
-    while await asked.has_work():
-        body = question.upstream(waited_s=time.monotonic() - asked_at)
-        answer = await gateway.upstream.call("POST", path, body, headers=asked.headers)
+    while True:
+        async with asked.turn() as may_ask:
+            if not may_ask:
+                return Answer(200, b"[]")
+            body = question.upstream(waited_s=time.monotonic() - asked_at)
+            answer = await gateway.upstream.call("POST", path, body, headers=asked.headers)
         if not answer.ok:
+            gateway.own.forget_pool(asked.pool)
             return answer
         found = answer.json()
         for item in found:
@@ -86,14 +92,16 @@ async def _get_runs(gateway: Gateway, asked: Asked) -> Answer:
             gateway.dispatch.looked(asked.pool, found=bool(found))
         if found or gateway.dispatch is None:
             return answer
-    return Answer(200, b"[]")
 
 
 async def _heartbeat(gateway: Gateway, asked: Asked) -> Answer:
     _require_own_pool(asked)
     body = read(Heartbeat, asked.body).upstream()
     path = f"/work_pools/{asked.pool}/workers/heartbeat"
-    return await gateway.upstream.call("POST", path, body, headers=asked.headers)
+    answer = await gateway.upstream.call("POST", path, body, headers=asked.headers)
+    if not answer.ok:
+        gateway.own.forget_pool(asked.pool)
+    return answer
 
 
 async def _read_deployment(gateway: Gateway, asked: Asked) -> Answer:

@@ -10,16 +10,22 @@ remembered is keyed by pool, so that nobody can tell from an answer's time what 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from cachetools import TTLCache
 
 from api.gateway.refusals import not_yours
 from api.gateway.upstream import Answer, Upstream
 from fl.names import HOSPITAL_FLOW
 
 REMEMBERED: Final = 10_000
+# A worker reads its pool with every heartbeat, to know that it is there; who may take runs of it is
+# decided by the server, at each question.
+POOL_REMEMBERED_S: Final = 600.0
 
 Kind = Literal["deployment", "flow"]
 
@@ -43,13 +49,21 @@ class OwnObjects:
     Args:
         upstream: the Prefect server.
         remembered: most runs, and most other objects, that are kept; the longest unused go first.
+        timer: seconds, for forgetting.
     """
 
-    def __init__(self, upstream: Upstream, *, remembered: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        remembered: int = REMEMBERED,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._upstream = upstream
         self._remembered = remembered
         self._runs: OrderedDict[tuple[str, str], OwnRun] = OrderedDict()
         self._others: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._pools: TTLCache[str, Answer] = TTLCache(remembered, POOL_REMEMBERED_S, timer=timer)
         self._pool_ids: dict[str, str] = {}
 
     async def run(self, pool: str, run_id: str) -> OwnRun:
@@ -127,11 +141,20 @@ class OwnObjects:
             await self.read_flow(pool, object_id)
 
     async def read_pool(self, pool: str) -> Answer:
-        """Reads the hospital's pool upstream."""
+        """Reads the hospital's pool, as it was ten minutes ago at the longest."""
+        known = self._pools.get(pool)
+        if known is not None:
+            return known
         answer = await self._upstream.call("GET", f"/work_pools/{pool}")
         if answer.ok:
+            self._pools[pool] = answer
             self._pool_ids[pool] = str(answer.json().get("id"))
         return answer
+
+    def forget_pool(self, pool: str) -> None:
+        """Has the next reading of the pool ask upstream; its id may be another one."""
+        self._pools.pop(pool, None)
+        self._pool_ids.pop(pool, None)
 
     async def pool_id(self, pool: str) -> str:
         """Returns the id of the hospital's pool.

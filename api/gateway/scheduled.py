@@ -116,22 +116,23 @@ class ScheduledRuns:
             PrefectUnavailable: the server cannot be reached, or failed.
             PrefectRefused: it refused the query.
         """
-        runs: list[DueRun] = []
+        runs = await self._page({"type": {"any_": [HOSPITAL_WORKER_TYPE]}}, before)
+        found = [run for run in runs if run.pool in pools]
         left = set(pools)
-        while left:
-            page = await self._page(sorted(left), before)
-            runs += page
-            if len(page) < PAGE:
-                break
-            # A page may be full of one pool's runs; the other pools' are on the next.
-            left -= {run.pool for run in page}
-        return runs
+        # A page may be full of runs of pools that nobody asks for, or of one pool's: what the
+        # others have is asked for by their names, which costs the server more.
+        while left and len(runs) == PAGE:
+            left -= {run.pool for run in runs}
+            if left:
+                runs = await self._page({"name": {"any_": sorted(left)}}, before)
+                found += runs
+        return found
 
-    async def _page(self, pools: list[str], before: datetime) -> list[DueRun]:
+    async def _page(self, work_pools: dict[str, Any], before: datetime) -> list[DueRun]:
         body = {
             "sort": "EXPECTED_START_TIME_ASC",
             "limit": PAGE,
-            "work_pools": {"name": {"any_": pools}},
+            "work_pools": work_pools,
             "flow_runs": {
                 "state": {"type": {"any_": ["SCHEDULED"]}},
                 "next_scheduled_start_time": {"before_": before.isoformat()},

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
@@ -134,22 +136,32 @@ async def _answer(
     values: dict[str, str],
 ) -> Answer:
     body = await read_body(request, limit=call.max_body) if call.max_body else b""
-
     deadline = asyncio.get_running_loop().time() + services.settings.dispatch_wait_s
 
-    async def has_work() -> bool:
+    @asynccontextmanager
+    async def turn() -> AsyncIterator[bool]:
         if not await _has_work(services, caller, request, deadline):
-            return False
-        # Between two waits nobody listens for a change of the hospital's standing.
-        await admitted(services, request)
-        return True
+            yield False
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await services.gateway.askings.acquire()
+        except TimeoutError:
+            yield False  # its mark stays: the next question asks
+            return
+        try:
+            # While it waited for its turn nobody listened for a change of its standing.
+            await admitted(services, request)
+            yield True
+        finally:
+            services.gateway.askings.release()
 
     asked = Asked(
         pool=pool_name(caller.hospital_id),
         values=values,
         body=body,
         headers=passed_headers(request.headers),
-        has_work=has_work,
+        turn=turn,
     )
     return await HANDLERS[call.name](services.gateway, asked)
 

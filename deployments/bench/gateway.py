@@ -23,7 +23,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from deployments.bench.gateway_client import Call, Connection, apart, hold, rate_of
-from deployments.bench.gateway_stack import Usage, bare_app, prepare, usage
+from deployments.bench.gateway_stack import Usage, bare_app, prefect_authorization, prepare, usage
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.bench.rounds import free_ports
 from deployments.settings import StackSettings
@@ -79,7 +79,7 @@ def main() -> int:
         with control.attached(settings, hospitals={}, progress=_ignore) as stack:
             console.print("the hospitals …")
             bench = prepare(settings, idle=IDLE_HOSPITALS, working=WORKING)
-            straight = Paths(prefect_port, "/api")
+            straight = Paths(prefect_port, "/api", prefect_authorization(settings))
             gateway = Paths(api_port, GATEWAY_PATH, bench.tokens[WORKING])
             console.print("added latency …")
             asyncio.run(measure_latency(measured, straight, gateway, bench.deployment_id))

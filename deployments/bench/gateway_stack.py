@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -24,13 +25,14 @@ from api.auth.tokens import Tokens
 from api.prefect_api import HOSPITAL_WORKER_TYPE, NO_VARIABLES
 from api.settings import ApiSettings
 from db.embedded import running_embedded
-from db.queries import hospitals, models, trainings
+from db.queries import credentials, hospitals, models, trainings
 from db.session import connect, transaction
 from db.settings import DatabaseSettings
 from deployments.bench.rounds import free_ports
 from deployments.demo_data import demo_model
 from deployments.errors import StackNotRunning
 from deployments.settings import LOOPBACK, StackSettings
+from deployments.stack.prefect_secret import prefect_secret
 from fl.names import HOSPITAL_FLOW, pool_name
 from privacy.calibration import plan_for
 from privacy.settings import PrivacySettings
@@ -94,7 +96,12 @@ def prepare(settings: StackSettings, *, idle: int, working: str) -> Prepared:
         hospital_lifetime_s=_TOKEN_LIFETIME_S,
         clock=lambda: datetime.now(UTC),
     )
-    with httpx.Client(base_url=settings.prefect_api_url, trust_env=False, timeout=60) as prefect:
+    with httpx.Client(
+        base_url=settings.prefect_api_url,
+        headers={"Authorization": prefect_authorization(settings)},
+        trust_env=False,
+        timeout=60,
+    ) as prefect:
         for hospital_id in ids:
             pool = {
                 "name": pool_name(hospital_id),
@@ -120,6 +127,14 @@ def prepare(settings: StackSettings, *, idle: int, working: str) -> Prepared:
         deployment_id=deployment_id,
         status_path=status_path,
     )
+
+
+def prefect_authorization(settings: StackSettings) -> str:
+    """Returns the ``Authorization`` of the coordinator's own calls to the Prefect server."""
+    secret = prefect_secret(settings)
+    if secret is None:
+        return ""
+    return f"Basic {base64.b64encode(secret.encode()).decode()}"
 
 
 @contextmanager
@@ -157,6 +172,12 @@ def _write_rows(settings: StackSettings, ids: list[str]) -> str:
     with transaction(engine) as session:
         for hospital_id in ids:
             hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
+            credentials.add_client(
+                session,
+                client_id=hospital_id,
+                secret_digest=sha256(f"secret {hospital_id}".encode()).hexdigest(),
+                hospital_id=hospital_id,
+            )
             hospitals.publish_identity(
                 session,
                 hospital_id=hospital_id,

@@ -76,6 +76,19 @@ async def test_nothing_in_time_is_an_empty_answer(gateway: Any, north: Any) -> N
     assert held.found == []
 
 
+async def test_a_question_that_gets_no_turn_in_time_is_an_empty_answer(
+    gateway: Any, north: Any
+) -> None:
+    held = hold(gateway, dispatch_wait_s=0.2)
+    held.release.set()
+    for _ in range(8):
+        await gateway.services.gateway.askings.acquire()
+    assert await north.work() == []
+    assert held.found == []
+    gateway.services.gateway.askings.release()
+    assert north.run_id in [item["flow_run"]["id"] for item in await north.work()]
+
+
 async def test_another_standing_ends_the_wait_without_work(gateway: Any, north: Any) -> None:
     held = hold(gateway)
     question = asyncio.create_task(north.work())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from api.gateway.dispatch import Dispatch
+from api.gateway.dispatch import GATHERING_S, Dispatch
 from api.gateway.scheduled import DueRun
 from api.hub import Hub
 from api.prefect_api import PrefectUnavailable
@@ -143,9 +143,9 @@ class Gateway:
         return await self.dispatch.await_work(pool, deadline=_clock() + seconds)
 
     async def settle(self, pool: str = POOL) -> None:
-        """Goes past the first poll of a pool, which asks."""
-        assert await self.wait(pool)
-        self.dispatch.looked(pool, found=False)
+        """Goes past the first sweep for a pool."""
+        assert not await self.wait(pool, seconds=2 * GATHERING_S)
+        self.prefect.queries.clear()
 
 
 @pytest.fixture
@@ -167,5 +167,5 @@ async def gateway(prefect: FakePrefect, database: FakeDatabase) -> AsyncIterator
             await first.wait(math.inf)  # it listens: all who wait have looked again
         now = lambda: START + timedelta(seconds=_clock())  # noqa: E731
         async with Dispatch(prefect, hub, now=now) as dispatch:
-            await asyncio.sleep(0.01)  # it has tried to subscribe
+            await asyncio.sleep(2 * GATHERING_S)  # it has tried to subscribe, and swept for nobody
             yield Gateway(dispatch, prefect, hub, database)

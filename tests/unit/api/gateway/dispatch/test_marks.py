@@ -9,21 +9,29 @@ from typing import Any
 
 import pytest
 
-from api.gateway.dispatch import AGAIN_S, SETTLING_S
+from api.gateway.dispatch import AGAIN_S, GATHERING_S, SETTLING_S
 from db.notify import STANDING, Notice
 
 pytestmark = pytest.mark.anyio
 POOL = "hospital-charite"
 
 
-async def test_the_first_poll_asks_once_and_the_next_waits_until_its_time_is_over(
+async def test_a_pool_without_work_waits_from_its_first_poll_on_and_never_asks(
     gateway: Any,
 ) -> None:
-    assert await gateway.wait()
-    gateway.dispatch.looked(POOL, found=False)
+    for _ in range(2):
+        began = gateway.clock
+        assert not await gateway.wait()
+        assert gateway.clock - began == pytest.approx(50)
+
+
+async def test_what_was_there_before_a_pool_s_first_poll_is_asked_for(gateway: Any) -> None:
+    gateway.prefect.schedule()
+    gateway.prefect.announce()
+    await asyncio.sleep(100)
     began = gateway.clock
-    assert not await gateway.wait()
-    assert gateway.clock - began == pytest.approx(50)
+    assert await gateway.wait()
+    assert gateway.clock - began <= 2 * GATHERING_S
 
 
 async def test_an_announced_run_wakes_every_poll_of_its_pool_and_no_other(gateway: Any) -> None:
@@ -49,6 +57,8 @@ async def test_a_run_announced_between_two_polls_is_asked_for_by_the_next(gatewa
 
 
 async def test_a_run_announced_while_prefect_is_asked_is_asked_for_at_once(gateway: Any) -> None:
+    await gateway.settle()
+    gateway.prefect.announce()
     assert await gateway.wait()
     gateway.prefect.announce()
     await asyncio.sleep(0.001)
@@ -88,6 +98,8 @@ async def test_runs_that_a_busy_worker_leaves_are_told_ever_more_slowly(gateway:
 
 
 async def test_an_asking_that_prefect_did_not_answer_is_repeated(gateway: Any) -> None:
+    await gateway.settle()
+    gateway.prefect.announce()
     assert await gateway.wait()
     assert await gateway.wait(seconds=0)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from api.gateway.dispatch import SWEEP_ALONE_S, SWEEP_S
+from api.gateway.dispatch import GATHERING_S, SWEEP_ALONE_S, SWEEP_S
 
 pytestmark = pytest.mark.anyio
+POOL = "hospital-charite"
 
 
 async def test_a_run_scheduled_for_later_is_asked_for_when_it_is_due(gateway: Any) -> None:
@@ -18,6 +19,16 @@ async def test_a_run_scheduled_for_later_is_asked_for_when_it_is_due(gateway: An
     gateway.prefect.schedule(in_s=17.3)
     assert await gateway.wait()
     assert gateway.clock - began == pytest.approx(17.3)
+
+
+async def test_a_run_announced_for_later_is_asked_for_when_it_is_due(gateway: Any) -> None:
+    await gateway.settle()
+    began = gateway.clock
+    gateway.prefect.schedule(in_s=3)
+    gateway.prefect.announce()
+    while await gateway.wait() and gateway.clock - began < 3:
+        gateway.dispatch.looked(POOL, found=False)
+    assert gateway.clock - began == pytest.approx(3, abs=2 * GATHERING_S)
 
 
 async def test_one_query_sweeps_for_all_who_wait_and_none_when_nobody_does(gateway: Any) -> None:
@@ -41,7 +52,22 @@ async def test_a_cancelled_poll_is_not_swept_for(gateway: Any) -> None:
     assert gateway.prefect.queries == []
 
 
-async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_ask(
+async def test_a_thousand_first_polls_cost_a_few_queries_and_ask_only_for_who_has_work(
+    gateway: Any,
+) -> None:
+    pools = [f"hospital-{number}" for number in range(1000)]
+    gateway.prefect.schedule(pools[17])
+    gateway.prefect.schedule(pools[400])
+    polls = [gateway.wait(pool, seconds=SWEEP_S / 2) for pool in pools]
+    asking = await asyncio.gather(*polls)
+    assert [pool for pool, asks in zip(pools, asking, strict=True) if asks] == [
+        pools[17],
+        pools[400],
+    ]
+    assert len(gateway.prefect.queries) <= 2
+
+
+async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_at_their_next_poll(
     gateway: Any,
 ) -> None:
     await gateway.settle()
@@ -55,7 +81,8 @@ async def test_after_a_lost_subscription_who_waits_is_swept_for_and_others_ask(
     assert gateway.clock - began <= SWEEP_ALONE_S
     await asyncio.sleep(1)
     assert gateway.prefect.opened == 2
-    assert await gateway.wait("hospital-north", seconds=0)
+    gateway.prefect.schedule("hospital-north")
+    assert await gateway.wait("hospital-north", seconds=2 * GATHERING_S)
 
 
 async def test_without_a_subscription_the_sweep_finds_runs_within_a_second(gateway: Any) -> None:

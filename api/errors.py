@@ -169,6 +169,13 @@ def too_few_hospitals(*, least: int, found: int) -> Problem:
 
 def hospital_not_active(hospital_id: str, *, state: str) -> Problem:
     """A hospital that may not take part: suspended, or not, or no longer, one of the consortium."""
+    if state == "left":
+        return Problem(
+            403,
+            "hospital-left",
+            "The hospital has left",
+            detail=f"{hospital_id} has left the consortium; its operator may invite it again",
+        )
     return Problem(
         403,
         "hospital-suspended",

@@ -21,7 +21,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from api.errors import FieldError, Problem, hospital_not_active
-from api.schemas import Refusal
+from api.schemas.exchange import Refusal
 from db.blobs import BlobStore, IncomingBlob
 from db.errors import Conflict, NotFound, RoundClosed
 from db.models import Participation, ParticipationState, Round
@@ -183,18 +183,6 @@ def fetch(
     return None if message is None else blobs.get(message.digest)
 
 
-def next_dispatch(session: Session, *, hospital_id: str, after: UUID | None) -> UUID | None:
-    """Returns the oldest round that waits for the hospital's enrolment, after the one it knows."""
-    waiting = messages.open_dispatches(session, hospital_id=hospital_id)
-    known = _dispatched_at(session, hospital_id, after) if after is not None else None
-    new = (
-        dispatch.round_id
-        for dispatch in waiting
-        if dispatch.round_id != after and (known is None or dispatch.created_at > known)
-    )
-    return next(new, None)
-
-
 def require_weights_of_own_round(session: Session, *, hospital_id: str, digest: str) -> None:
     """Lets a hospital fetch the weights from which a round it is invited to starts.
 
@@ -207,16 +195,6 @@ def require_weights_of_own_round(session: Session, *, hospital_id: str, digest: 
     )
     if not session.scalars(select(exists(its_own.subquery().select()))).one():
         raise NotFound("weights", digest)
-
-
-def _dispatched_at(session: Session, hospital_id: str, round_id: UUID) -> datetime | None:
-    try:
-        known = messages.find_message(
-            session, round_id=round_id, hospital_id=hospital_id, kind="dispatch"
-        )
-    except NotFound:
-        return None
-    return known.created_at if known is not None else None
 
 
 def _require_uploaded(session: Session, *, round_id: UUID, hospital_id: str) -> None:

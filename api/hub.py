@@ -26,13 +26,12 @@ import tenacity
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.errors import DatabaseError
-from db.notify import STANDING, Notice
+from db.notify import REVOKED, STANDING, Notice
 
 _log = logging.getLogger(__name__)
 
 Topic = tuple[str, str, str]
 CLOSED: Final = "closed"
-DISPATCH: Final = "dispatch"
 _LOST: Final = (SQLAlchemyError, psycopg2.Error, OSError, DatabaseError)
 
 
@@ -77,9 +76,9 @@ def standing_of(hospital_id: str) -> Topic:
     return ("", hospital_id, STANDING)
 
 
-def work_for(hospital_id: str) -> Topic:
-    """A dispatch to a hospital, in whatever round."""
-    return ("", hospital_id, DISPATCH)
+def revocation_of(token_id: UUID) -> Topic:
+    """A token is refused from now on, though it has not expired."""
+    return ("", str(token_id), REVOKED)
 
 
 class Subscription:
@@ -193,9 +192,9 @@ class Hub:
 
     def _wake(self, notices: list[Notice]) -> None:
         for notice in notices:
-            for topic in _topics(notice):
-                for waiter in self._waiters.get(topic, ()):
-                    waiter.wake()
+            topic = (str(notice.round_id or ""), notice.hospital_id, notice.kind)
+            for waiter in self._waiters.get(topic, ()):
+                waiter.wake()
 
     def _listen_until_stopped(self) -> None:
         """The thread: listens, and opens a new connection whenever one is lost."""
@@ -246,10 +245,3 @@ class Hub:
         if self._watcher is not None:
             for notice in notices:
                 self._watcher.heard(notice)
-
-
-def _topics(notice: Notice) -> tuple[Topic, ...]:
-    topic = (str(notice.round_id or ""), notice.hospital_id or "", notice.kind)
-    if notice.kind == DISPATCH:
-        return (topic, work_for(notice.hospital_id))
-    return (topic,)

@@ -14,9 +14,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.schemas import (
+from api.schemas.models import ModelView
+from api.schemas.trainings import (
     HospitalProgress,
-    ModelView,
     RoundView,
     TrainingDetail,
     TrainingStatus,

@@ -14,7 +14,9 @@ from typing import Final
 
 import uvicorn
 
+from api.access_log import log_requests
 from api.certificates import Certificate, CertificateUnusable
+from api.gateway.calls import MAX_FRAME_BYTES
 from api.serving import ServingSettings, ServingUnsafe, require_safe
 
 # Longer than a long poll and its pause, so that a hospital's connection is there for the next one,
@@ -23,14 +25,16 @@ KEEP_ALIVE_S: Final = 90
 # Thousands of hospitals come back at once when the coordinator has been restarted; the kernel's own
 # limit (net.core.somaxconn) counts when it is less.
 BACKLOG: Final = 4096
+# Sockets of hospitals that have gone silently are noticed; thousands of idle ones cost little.
+PING_INTERVAL_S: Final = 60.0
 GRACEFUL_STOP_S: Final = 2
 _START_FAILED: Final = 3
 _USAGE_ERROR: Final = 2
 
 
 def configuration(settings: ServingSettings, certificate: Certificate | None) -> uvicorn.Config:
-    """Returns how uvicorn serves the API."""
-    return uvicorn.Config(
+    """Returns how uvicorn serves the API, and sets its loggers."""
+    config = uvicorn.Config(
         "api.app:app_from_environment",
         factory=True,
         host=settings.api_host,
@@ -43,11 +47,14 @@ def configuration(settings: ServingSettings, certificate: Certificate | None) ->
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_STOP_S,
         backlog=BACKLOG,
-        # Lines of requests would hold query strings, and so codes and tokens sent by mistake; those
-        # of websockets come at the level "info".
-        access_log=False,
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_INTERVAL_S,
+        access_log=settings.access_log,
         log_level="warning",
     )
+    if settings.access_log:
+        log_requests()
+    return config
 
 
 async def serve(server: uvicorn.Server, certificate: Certificate | None) -> None:

@@ -43,6 +43,7 @@ class ServingSettings(BaseSettings):
         behind_proxy: a reverse proxy ends TLS in front of it.
         trusted_proxies: addresses or networks of such proxies, separated by commas; of what they
             say about a client (X-Forwarded-For, -Proto) all is believed.
+        access_log: writes a line for each request, without its query string.
     """
 
     model_config = SettingsConfigDict(
@@ -62,6 +63,7 @@ class ServingSettings(BaseSettings):
     allow_plain_http: bool = False
     behind_proxy: bool = False
     trusted_proxies: str = LOOPBACK
+    access_log: bool = False
 
     @property
     def tls(self) -> tuple[Path, Path] | None:
@@ -98,6 +100,7 @@ class ServingSettings(BaseSettings):
             "FEDMED_BEHIND_PROXY": str(self.behind_proxy),
             # Who is not behind a proxy believes nobody, a client on this machine neither.
             "FEDMED_TRUSTED_PROXIES": self.trusted_proxies if self.behind_proxy else "",
+            "FEDMED_ACCESS_LOG": str(self.access_log),
         }
 
 

@@ -20,10 +20,11 @@ from tasks.errors import RoundFailed
 
 @task(name="dispatch_training", cache_policy=NO_CACHE, persist_result=False)
 def dispatch_training(coordinator: Coordinator, opened: OpenedRound) -> dict[str, UUID]:
-    """Creates the hospitals' flow runs and wakes each worker as soon as its run is there.
+    """Creates the hospitals' flow runs, each of which the gateway hands to the worker that waits.
 
     The idempotency key is round and hospital: a repeated dispatch creates no second run. Nothing
-    waits for the runs or reads their results; the exchange brings the hospitals' answers.
+    waits for the runs or reads their results; the exchange brings the hospitals' answers. The
+    dispatch messages are fetched by nobody: they are the record of what was sent to whom, by hash.
 
     Returns:
         The flow run of each hospital.

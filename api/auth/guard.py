@@ -60,8 +60,8 @@ class HospitalCaller:
 
     hospital_id: str
     subject: str
-    token_id: UUID | None = None
-    expires_at: datetime | None = None
+    token_id: UUID
+    expires_at: datetime
 
 
 async def authenticate(
@@ -201,7 +201,7 @@ def _require_scopes(principal: Principal, scopes: Sequence[str]) -> Principal:
 
 def _hospital(principal: Principal) -> HospitalCaller:
     # Only the role of hospitals has the scope that was asked for: a person never gets here.
-    if principal.hospital_id is None:
+    if principal.hospital_id is None or principal.token_id is None or principal.expires_at is None:
         raise Problem(
             403,
             "not-a-hospital",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import anyio
@@ -16,12 +17,12 @@ import orjson
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from api.auth.guard import HospitalCaller
-from api.errors import Problem
+from api.auth.guard import HospitalCaller, admit_hospital_async
+from api.errors import Problem, as_problem
 from api.gateway.calls import EVENTS_PATH, MAX_FRAME_BYTES
 from api.gateway.events import inspect
 from api.gateway.refusals import refused, rule_of
-from api.hub import standing_of
+from api.hub import revocation_of, standing_of
 from api.services import Services
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,6 @@ MAX_SOCKETS: Final = 16
 _SUBPROTOCOL: Final = "prefect"
 _AUTH_S: Final = 10.0
 _BATCH: Final = 50
-_DAY_S: Final = 86_400.0
 
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
@@ -51,7 +51,7 @@ class _Closing(Exception):
 
 
 async def serve_events(services: Services, caller: HospitalCaller, websocket: WebSocket) -> None:
-    """Takes a hospital's events until it leaves, sends a foreign one, or loses its standing.
+    """Takes a hospital's events until it leaves, sends a foreign one, or may not send any more.
 
     Raises:
         Problem: 403, before the socket is accepted: it speaks another protocol.
@@ -85,11 +85,11 @@ async def _serve_until_closed(
 ) -> None:
     if services.gateway.sockets[caller.hospital_id] > MAX_SOCKETS:
         raise _Closing(TRY_LATER, "sockets")
-    # Whoever ends first, ends the others: the hospital, a rule, or its standing.
+    # Whoever ends first, ends the others: the hospital, a rule, or the end of its admission.
     send, receive = anyio.create_memory_object_stream[Any](_BATCH)
     with send, receive:
         working = [
-            asyncio.create_task(_watch_standing(services, caller)),
+            asyncio.create_task(_watch_admission(services, caller, websocket)),
             asyncio.create_task(_pass_on(services, receive)),
             asyncio.create_task(_take(services, caller, websocket, send)),
         ]
@@ -121,7 +121,7 @@ async def _take(
         try:
             event = await inspect(own, caller.hospital_id, frame, now=services.now())
         except Problem as problem:
-            code = FAILED if problem.status_code >= 500 else POLICY
+            code = FAILED if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else POLICY
             raise _Closing(code, rule_of(problem)) from problem
         await send.send(event)
 
@@ -178,16 +178,31 @@ async def _post(services: Services, batch: Sequence[Any]) -> None:
         raise _Closing(FAILED, f"upstream-{answer.status}")
 
 
-async def _watch_standing(services: Services, caller: HospitalCaller) -> None:
-    """Ends when the hospital's standing changes or the server goes down."""
+async def _watch_admission(
+    services: Services, caller: HospitalCaller, websocket: WebSocket
+) -> None:
+    """Ends with the token, when it is revoked, with another standing, or with the server."""
     loop = asyncio.get_running_loop()
-    with services.hub.subscribe([standing_of(caller.hospital_id)]) as subscription:
-        while True:
-            deadline = loop.time() + _DAY_S
+    topics = [standing_of(caller.hospital_id), revocation_of(caller.token_id)]
+    with services.hub.subscribe(topics) as subscription:
+        await _admit_again(services, websocket)
+        while (left_s := (caller.expires_at - services.now()).total_seconds()) > 0:
+            deadline = loop.time() + left_s
             if await subscription.wait(deadline):
                 raise _Closing(POLICY, "standing")
             if loop.time() < deadline:
                 raise _Closing(GOING, "server-ends")
+    raise _Closing(POLICY, "token-expired")
+
+
+async def _admit_again(services: Services, websocket: WebSocket) -> None:
+    """What changed between the admission and the subscription would go unheard."""
+    try:
+        await admit_hospital_async(services, websocket.headers.get("authorization"))
+    except Exception as error:
+        problem = as_problem(error)
+        code = FAILED if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR else POLICY
+        raise _Closing(code, rule_of(problem)) from error
 
 
 async def _close(websocket: WebSocket, closing: _Closing) -> None:

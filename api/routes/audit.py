@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from api.auth.guard import may
 from api.auth.scopes import AUDIT_READ
 from api.auth.tokens import Principal
-from api.schemas import AuditEventView, Printable
+from api.schemas.base import Printable
+from api.schemas.records import AuditEventView
 from api.services import ServicesDep
 from db.queries import audit
 from db.session import transaction

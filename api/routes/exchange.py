@@ -20,8 +20,10 @@ from api import exchange
 from api.auth.guard import HospitalCaller, HospitalDep
 from api.bodies import read_into
 from api.exchange import FromHospital, ToHospital
-from api.hub import Topic, closed, posted, standing_of, work_for
-from api.schemas import OfferedModel, PublishedIdentity, Received, Work
+from api.hub import Topic, closed, posted, standing_of
+from api.schemas.exchange import Received
+from api.schemas.hospitals import PublishedIdentity
+from api.schemas.models import OfferedModel
 from api.services import Services, ServicesDep
 from api.settings import ApiSettings
 from db.queries import hospitals, models
@@ -38,32 +40,6 @@ WaitS = Annotated[
 ]
 OCTETS: Final = "application/octet-stream"
 _NOTHING_YET: Final = {"description": "Nothing came in time"}
-
-
-@router.get(
-    "/work",
-    summary="Wait for a dispatch to this hospital",
-    response_model=Work,
-    responses={204: _NOTHING_YET},
-)
-async def await_work(
-    services: ServicesDep, caller: HospitalDep, wait_s: WaitS = 0.0, after: UUID | None = None
-) -> Response:
-    """The oldest round that waits for the hospital's enrolment.
-
-    ``after`` is the last round this returned: then only later dispatches count, so that asking
-    again while that round's run starts does wait.
-    """
-
-    def look(session: Session) -> UUID | None:
-        exchange.require_active(session, caller.hospital_id)
-        return exchange.next_dispatch(session, hospital_id=caller.hospital_id, after=after)
-
-    topics = [work_for(caller.hospital_id), standing_of(caller.hospital_id)]
-    found = await _look_until(services, look, topics=topics, wait_s=wait_s)
-    if found is None:
-        return Response(status_code=204)
-    return JSONResponse(Work(round_id=found).model_dump(mode="json"))
 
 
 @router.get("/roster", summary="List the hospitals that rounds invite, with their public keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from sqlalchemy import text
 
-from api.schemas import Health
+from api.schemas.records import Health
 from api.services import ServicesDep
 from db.session import transaction
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -11,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from api.auth.guard import may
 from api.auth.scopes import HOSPITALS_WRITE, TRAINING_READ
-from api.auth.tokens import Principal
+from api.auth.tokens import HOSPITAL_PREFIX, Principal
 from api.errors import FieldError, Problem
-from api.schemas import HospitalInvited, HospitalView, NewHospital, WhyBody
+from api.schemas.hospitals import HospitalInvited, HospitalView, NewHospital, WhyBody
 from api.services import Services, ServicesDep
 from db.errors import Conflict
 from db.models import Hospital
@@ -36,7 +37,7 @@ def invite_hospital(
     """Returns a one-time join code, once; an earlier code of this hospital is dead from now on."""
     hospital_id = body.hospital_id or _derived_id(body.name)
     code, now = new_join_code(), services.now()
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         hospital = memberships.invite(
             session, hospital_id=hospital_id, name=body.name, again=body.again
         )
@@ -86,7 +87,7 @@ def suspend_hospital(
     hospital_id: HospitalId, body: WhyBody, services: ServicesDep, caller: Operator
 ) -> HospitalView:
     """At once: its tokens are refused, and its open rounds go on without it."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         reason = f"suspended by the operator: {body.reason}"
         if memberships.suspend(session, hospital_id=hospital_id, reason=reason, now=services.now()):
             details = {"reason": body.reason}
@@ -99,7 +100,7 @@ def readmit_hospital(
     hospital_id: HospitalId, services: ServicesDep, caller: Operator
 ) -> HospitalView:
     """With the keys and the credential it had; the next round invites it."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         if memberships.readmit(session, hospital_id=hospital_id):
             record(session, services, caller.subject, "readmitted", hospital_id, {})
         return view(session, hospitals.get_hospital(session, hospital_id))
@@ -110,12 +111,23 @@ def end_membership(
     hospital_id: HospitalId, body: WhyBody, services: ServicesDep, caller: Operator
 ) -> HospitalView:
     """For good: its credential is dead. Its record stays, and it may be invited again."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         reason = f"its membership was ended by the operator: {body.reason}"
         if memberships.end(session, hospital_id=hospital_id, reason=reason, now=services.now()):
             details = {"reason": body.reason}
             record(session, services, caller.subject, "ended", hospital_id, details)
         return view(session, hospitals.get_hospital(session, hospital_id))
+
+
+@contextmanager
+def changing(services: Services, hospital_id: str) -> Iterator[Session]:
+    """A transaction that changes a hospital's standing.
+
+    This process acts on it before it answers; the others hear of it a moment later.
+    """
+    with transaction(services.engine) as session:
+        yield session
+    services.standings.forget_subject(f"{HOSPITAL_PREFIX}{hospital_id}")
 
 
 def record(
@@ -131,7 +143,7 @@ def record(
         session,
         actor=actor,
         action=f"hospital.{what}",
-        subject=f"hospital:{hospital_id}",
+        subject=f"{HOSPITAL_PREFIX}{hospital_id}",
         details=dict(details),
         now=services.now(),
     )

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from api.auth.addresses import peer_of
 from api.auth.guard import HospitalCaller, HospitalDep
 from api.auth.throttle import address, throttled
+from api.auth.tokens import HOSPITAL_PREFIX
 from api.errors import FieldError, Problem
 from api.exchange import require_active
 from api.routes.exchange import roster_of
-from api.routes.hospitals import record, view
-from api.schemas import (
+from api.routes.hospitals import changing, record, view
+from api.schemas.hospitals import (
     HospitalView,
     Identity,
     IdentityReplacement,
@@ -61,18 +62,20 @@ def join(body: JoinRequest, request: Request, response: Response, services: Serv
             secret_digest=body.client_secret_sha256,
             now=services.now(),
         )
+        subject = f"{HOSPITAL_PREFIX}{hospital.id}"
         if is_new:
             # Before the commit: a hospital without a pool would be invited and never hear of it. A
             # pool without a hospital does no harm, and the next try finds it.
             from_thread.run(services.prefect.ensure_hospital_pool, hospital.id)
             keys = {"signing_key": body.signing_key, "sealing_key": body.sealing_key}
-            record(session, services, f"hospital:{hospital.id}", "joined", hospital.id, keys)
+            record(session, services, subject, "joined", hospital.id, keys)
         joined = Joined(
             hospital_id=hospital.id,
             client_id=hospital.id,
             name=hospital.name,
             roster=roster_of(session),
         )
+    services.standings.forget_subject(subject)
     response.headers["Cache-Control"] = "no-store"
     return joined
 
@@ -81,7 +84,11 @@ def join(body: JoinRequest, request: Request, response: Response, services: Serv
 def publish_identity(
     hospital_id: HospitalId, body: Identity, services: ServicesDep, caller: HospitalDep
 ) -> HospitalView:
-    """Publishes the keys once; repeating them is harmless, other keys are refused."""
+    """Publishes the keys once; repeating them is harmless, other keys are refused.
+
+    Joining has published them. A hospital repeats them at its start, so that it ends there when
+    others are shown keys that are not its own: none of its rounds would succeed.
+    """
     with transaction(services.engine) as session:
         is_new = _own(session, hospital_id, caller).signing_key is None
         hospital = hospitals.publish_identity(
@@ -101,7 +108,7 @@ def replace_identity(
     hospital_id: HospitalId, body: IdentityReplacement, services: ServicesDep, caller: HospitalDep
 ) -> HospitalView:
     """Signed by the old key; the other hospitals have to accept the new keys. Never in a round."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         hospital = _own(session, hospital_id, caller)
         old = hospital.signing_key or ""
         if (hospital.signing_key, hospital.sealing_key) == (body.signing_key, body.sealing_key):
@@ -130,7 +137,7 @@ def replace_credential(
     hospital_id: HospitalId, body: NewCredential, services: ServicesDep, caller: HospitalDep
 ) -> HospitalView:
     """At once: the old secret and all tokens that were issued for it are refused."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         hospital = _own(session, hospital_id, caller)
         before = memberships.generation_of(session, hospital_id)
         client = memberships.replace_secret(
@@ -145,7 +152,7 @@ def replace_credential(
 @router.post("/{hospital_id}/leave", summary="Leave the consortium")
 def leave(hospital_id: HospitalId, services: ServicesDep, caller: HospitalDep) -> HospitalView:
     """At once: the credential is dead and open rounds go on without it. The record stays."""
-    with transaction(services.engine) as session:
+    with changing(services, hospital_id) as session:
         _own(session, hospital_id, caller)
         memberships.end(
             session,

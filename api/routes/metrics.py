@@ -12,7 +12,8 @@ from api.auth.guard import may
 from api.auth.scopes import METRICS_READ
 from api.auth.tokens import Principal
 from api.progress import model_view, training_detail
-from api.schemas import ModelMetrics, Version
+from api.schemas.base import Version
+from api.schemas.trainings import ModelMetrics
 from api.services import ServicesDep
 from db.errors import NotFound
 from db.models import Model

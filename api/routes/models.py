@@ -10,7 +10,8 @@ from api.auth.guard import may
 from api.auth.scopes import MODELS_WRITE, TRAINING_READ
 from api.auth.tokens import Principal
 from api.progress import model_view
-from api.schemas import ModelView, StorableModelSpec, Version
+from api.schemas.base import Version
+from api.schemas.models import ModelView, StorableModelSpec
 from api.services import ServicesDep
 from db.queries import audit, models
 from db.session import transaction

@@ -23,7 +23,7 @@ from api.auth.guard import REVOKE_PATH, TOKEN_PATH, admit
 from api.auth.revocation import revoke
 from api.auth.tokens import HOSPITAL_PREFIX
 from api.bodies import read_body
-from api.schemas import TokenResponse
+from api.schemas.people import TokenResponse
 from api.services import Services, ServicesDep
 
 router = APIRouter(tags=["sign-in"])

@@ -15,7 +15,7 @@ from api.auth.scopes import TRAINING_READ, TRAINING_START
 from api.auth.tokens import Principal
 from api.errors import too_few_hospitals
 from api.progress import training_detail, training_status, training_view
-from api.schemas import TrainingDetail, TrainingStarted, TrainingStatus, TrainingView
+from api.schemas.trainings import TrainingDetail, TrainingStarted, TrainingStatus, TrainingView
 from api.services import ServicesDep
 from db.models import Model
 from db.queries import audit, hospitals, models, rounds, trainings

@@ -19,7 +19,7 @@ from api.auth.scopes import USERS_WRITE
 from api.auth.throttle import account, address, throttled
 from api.auth.tokens import USER_PREFIX, Principal
 from api.errors import FieldError, Problem
-from api.schemas import NewUser, OneTimePassword, PasswordChange, RoleChange, UserView
+from api.schemas.people import NewUser, OneTimePassword, PasswordChange, RoleChange, UserView
 from api.services import Services, ServicesDep
 from db.models import User
 from db.queries import audit, users

@@ -1,7 +1,8 @@
 """The exchange's mailbox: which message is there, under which hash; the bytes are blobs.
 
-Coordinator to hospital: dispatch, cohort, survivors. Hospital to coordinator: enrolment, upload,
-reveal, refusal.
+Coordinator to hospital: cohort, survivors, certificate. Hospital to coordinator: enrolment,
+upload, echo, reveal, refusal. A dispatch is fetched by nobody: it is the record of the invitation
+with which a hospital's flow run was created.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.errors import Conflict, NotFound, RoundClosed
-from db.models import Message, MessageKind, Participation, Round
+from db.models import Message, MessageKind, Participation
 from db.notify import notify
 from db.queries.rows import get_round, round_kept_open
 
@@ -94,27 +95,6 @@ def list_messages(session: Session, *, round_id: UUID, kind: MessageKind) -> Seq
         select(Message)
         .where(Message.round_id == round_id, Message.kind == kind)
         .order_by(Message.created_at, Message.hospital_id)
-    ).all()
-
-
-def open_dispatches(session: Session, *, hospital_id: str) -> Sequence[Message]:
-    """Returns the dispatches of open rounds that a hospital has not answered yet, oldest first."""
-    answers = ("enrolment", "refusal")
-    answered = (
-        select(Message.round_id)
-        .where(Message.hospital_id == hospital_id, Message.kind.in_(answers))
-        .scalar_subquery()
-    )
-    return session.scalars(
-        select(Message)
-        .join(Round, Round.id == Message.round_id)
-        .where(
-            Message.hospital_id == hospital_id,
-            Message.kind == "dispatch",
-            Round.state == "open",
-            Message.round_id.not_in(answered),
-        )
-        .order_by(Message.created_at)
     ).all()
 
 

@@ -218,17 +218,6 @@ class ExchangeClient:
         """Ends this hospital's membership; its credential is dead afterwards."""
         self._request("POST", f"/hospitals/{hospital_id}/leave")
 
-    def await_work(self, *, after: str | None) -> str | None:
-        """Waits for a dispatch to this hospital; returns its round's id, or None after a while.
-
-        ``after`` is the last round id this returned, so that no dispatch is seen twice or missed.
-        """
-        params: dict[str, str | float] = {"wait_s": LONG_POLL_S}
-        if after is not None:
-            params["after"] = after
-        response = self._request("GET", "/exchange/work", params=params)
-        return response.json()["round_id"] if response.status_code == HTTPStatus.OK else None
-
     def _request(self, method: str, path: str, **options: object) -> httpx.Response:
         try:
             return self._retry(self._request_once, method, path, options)

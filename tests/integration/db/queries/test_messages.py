@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -126,26 +125,3 @@ def test_only_invited_hospitals_have_messages(engine: Engine, round_id: UUID) ->
                 size_bytes=1,
             )
         )
-
-
-def test_a_hospitals_work_is_what_it_has_not_answered_in_open_rounds(
-    engine: Engine, round_id: UUID, open_round: Callable[[], UUID], now: datetime
-) -> None:
-    def work(hospital_id: str) -> list[UUID]:
-        with transaction(engine) as session:
-            found = messages.open_dispatches(session, hospital_id=hospital_id)
-            return [message.round_id for message in found]
-
-    assert work("north") == []
-    for hospital_id in ("north", "west", "east"):
-        post(engine, round_id, hospital_id, "dispatch")
-    post(engine, round_id, "west", "enrolment")
-    post(engine, round_id, "east", "refusal")
-
-    assert (work("north"), work("west"), work("east")) == ([round_id], [], [])
-    with transaction(engine) as session:
-        rounds.close_round(session, round_id=round_id, state="failed", now=now)
-    assert work("north") == []
-    second = open_round()
-    post(engine, second, "north", "dispatch")
-    assert work("north") == [second]

@@ -122,12 +122,6 @@ def test_keys_are_published_under_the_hospital_s_own_name():
     assert json.loads(seen[-1].content) == {"signing_key": "a" * 64, "sealing_key": "b" * 64}
 
 
-def test_the_first_wait_for_work_names_no_round():
-    exchange, seen = client(lambda _: httpx.Response(204))
-    assert exchange.await_work(after=None) is None
-    assert "after" not in seen[-1].url.params
-
-
 def test_a_server_that_keeps_failing_is_an_error_of_the_server():
     http = httpx.Client(
         transport=httpx.MockTransport(lambda _: httpx.Response(503)), base_url="http://api"

@@ -43,10 +43,10 @@ def configuration(settings: ServingSettings, certificate: Certificate | None) ->
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACEFUL_STOP_S,
         backlog=BACKLOG,
-        # Lines of requests would hold query strings, and so codes and tokens sent by mistake; those
-        # of websockets come at the level "info".
-        access_log=False,
-        log_level="warning",
+        # Unless asked for: lines of requests hold query strings, and so codes and tokens sent by
+        # mistake; those of websockets come at the level "info".
+        access_log=settings.access_log,
+        log_level="info" if settings.access_log else "warning",
     )
 
 

@@ -43,6 +43,7 @@ class ServingSettings(BaseSettings):
         behind_proxy: a reverse proxy ends TLS in front of it.
         trusted_proxies: addresses or networks of such proxies, separated by commas; of what they
             say about a client (X-Forwarded-For, -Proto) all is believed.
+        access_log: writes a line for each request; its query string is in it.
     """
 
     model_config = SettingsConfigDict(
@@ -62,6 +63,7 @@ class ServingSettings(BaseSettings):
     allow_plain_http: bool = False
     behind_proxy: bool = False
     trusted_proxies: str = LOOPBACK
+    access_log: bool = False
 
     @property
     def tls(self) -> tuple[Path, Path] | None:
@@ -97,6 +99,7 @@ class ServingSettings(BaseSettings):
             "FEDMED_ALLOW_PLAIN_HTTP": str(self.allow_plain_http),
             "FEDMED_BEHIND_PROXY": str(self.behind_proxy),
             "FEDMED_TRUSTED_PROXIES": self.trusted_proxies,
+            "FEDMED_ACCESS_LOG": str(self.access_log),
         }
 
 

@@ -43,7 +43,7 @@ class ServingSettings(BaseSettings):
         behind_proxy: a reverse proxy ends TLS in front of it.
         trusted_proxies: addresses or networks of such proxies, separated by commas; of what they
             say about a client (X-Forwarded-For, -Proto) all is believed.
-        access_log: writes a line for each request; its query string is in it.
+        access_log: writes a line for each request, without its query string.
     """
 
     model_config = SettingsConfigDict(

@@ -35,12 +35,14 @@ class Places:
         home: the hospital's home, read and written.
         temporary: a folder below it for temporary files.
         also_written: further folders that are written to.
+        ca_file: whom it trusts at the other end of TLS, which the process itself speaks.
     """
 
     data_path: Path
     home: Path
     temporary: Path
     also_written: tuple[Path, ...] = ()
+    ca_file: Path | None = None
 
     def rules(self) -> Iterator[Rule]:
         """Yields a rule for each place; everything else can be neither read nor written."""
@@ -54,6 +56,8 @@ class Places:
         yield Rule(Path("/dev/null"), Access.READ_FILE | Access.WRITE_FILE)
         yield Rule(Path(SHARED_MEMORY), Access.WRITE)
         yield Rule(self.data_path, Access.READ)
+        if self.ca_file is not None:
+            yield Rule(self.ca_file, Access.READ_FILE)
         for written in (self.home, self.temporary, *self.also_written):
             yield Rule(written, Access.WRITE)
 
@@ -70,6 +74,7 @@ def places_of(settings: SiteSettings) -> Places:
         home=settings.hospital_home,
         temporary=temporary,
         also_written=also,
+        ca_file=settings.ca_file,
     )
 
 

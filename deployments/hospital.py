@@ -145,6 +145,7 @@ def _confine(report: Confinement, places: Places) -> None:
 async def _work(prepared: _Prepared) -> None:
     from prefect.settings import (
         PREFECT_API_URL,
+        PREFECT_LOGGING_TO_API_ENABLED,
         PREFECT_WORKER_QUERY_SECONDS,
         temporary_settings,
     )
@@ -168,6 +169,9 @@ async def _work(prepared: _Prepared) -> None:
     through_gateway = {
         PREFECT_API_URL: site.settings.gateway_url,
         PREFECT_WORKER_QUERY_SECONDS: QUERY_SECONDS,
+        # What a run says stays in the hospital's own log; Prefect would send it by a client of its
+        # own, which is not signed in.
+        PREFECT_LOGGING_TO_API_ENABLED: False,
     }
     with temporary_settings(through_gateway):
         async with anyio.create_task_group() as tasks:

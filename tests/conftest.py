@@ -163,6 +163,12 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def authority_in() -> Callable[[Path], Authority]:
+    """Makes an authority that lives as long as a folder."""
+    return Authority
+
+
 def _empty(url: str) -> None:
     """Ends the connections a test has left behind and deletes all it has written."""
     with create_engine(url, poolclass=NullPool).begin() as connection:

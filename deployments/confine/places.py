@@ -36,6 +36,7 @@ class Places:
         temporary: a folder below it for temporary files.
         records: a folder below it for the store and the ledger.
         also_written: further folders that are written to.
+        ca_file: whom it trusts at the other end of TLS, which the process itself speaks.
     """
 
     data_path: Path
@@ -43,6 +44,7 @@ class Places:
     temporary: Path
     records: Path
     also_written: tuple[Path, ...] = ()
+    ca_file: Path | None = None
 
     def rules(self) -> Iterator[Rule]:
         """Yields a rule for each place; everything else can be neither read nor written."""
@@ -57,6 +59,8 @@ class Places:
         yield Rule(Path(SHARED_MEMORY), Access.WRITE)
         yield Rule(self.data_path, Access.READ)
         yield Rule(self.home, Access.READ)
+        if self.ca_file is not None:
+            yield Rule(self.ca_file, Access.READ_FILE)
         for written in (self.temporary, self.records, *self.also_written):
             yield Rule(written, Access.WRITE)
 
@@ -74,6 +78,7 @@ def places_of(settings: SiteSettings) -> Places:
         temporary=temporary,
         records=records_directory(settings),
         also_written=also,
+        ca_file=settings.ca_file,
     )
 
 

@@ -7,16 +7,16 @@ machine.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from unittest.mock import patch
 
 import httpx
 import psutil
@@ -34,27 +34,35 @@ from deployments.stack import control
 from deployments.stack.prefect_secret import prefect_secret
 from deployments.stack.state import StackState
 from fl.spec import TrainingRequest
+from tasks.hospital.site import SiteSettings, read_credential
+from tasks.hospital.tokens import HospitalAuth
 
 HOSPITALS: Final = 3
 ROUNDS: Final = 3
-_FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_FINAL: Final = ("completed", "failed", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 _ORDER: Final = (
-    *("test_training", "test_privacy", "test_secrets", "test_bad_data", "test_hostile_server"),
-    *("test_lost_run", "test_hospital_command", "test_losses", "test_demo"),
+    # On the shared stack, the first when nothing but a training has happened there.
+    *("test_training", "test_recorded_calls", "test_gateway_attacks"),
+    *(
+        "test_gateway_forgeries",
+        "test_privacy",
+        "test_secrets",
+        "test_bad_data",
+        "test_hostile_server",
+        "test_lost_run",
+    ),
+    *("test_hospital_command", "test_losses", "test_membership", "test_namespaces", "test_demo"),
 )
+_OURS: Final = ("FEDMED_", "PREFECT_", "MLFLOW_")
 _PORTS: Final = ("FEDMED_PREFECT_PORT", "FEDMED_MLFLOW_PORT", "FEDMED_API_PORT")
 
 T = TypeVar("T")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the modules of this folder in their order, the command line's last."""
-    places = [
-        place for place, item in enumerate(items) if item.path.parent == Path(__file__).parent
-    ]
-    ordered = sorted((items[place] for place in places), key=lambda i: _ORDER.index(i.path.stem))
-    for place, item in zip(places, ordered, strict=True):
-        items[place] = item
+    """Puts the modules of this folder in their order, after all others."""
+    here = Path(__file__).parent
+    items.sort(key=lambda i: _ORDER.index(i.path.stem) if here in i.path.parents else -1)
 
 
 def wait_until(look: Callable[[], T | None], *, deadline_s: float, every_s: float = 0.1) -> T:
@@ -71,19 +79,13 @@ def wait_until(look: Callable[[], T | None], *, deadline_s: float, every_s: floa
     )(look)
 
 
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Every process that was told to work in a state directory, or does."""
-    return [process for process in psutil.process_iter(["name"]) if _works_in(process, home)]
-
-
 def _works_in(process: psutil.Process, home: Path) -> bool:
     try:
         # PostgreSQL writes over its environment, and works in its data directory.
-        return (
-            process.environ().get("FEDMED_HOME") == str(home) or home in Path(process.cwd()).parents
-        )
+        told, folder = process.environ().get("FEDMED_HOME"), Path(process.cwd())
     except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
         return False  # gone, or another user's
+    return told == str(home) or home in folder.parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ class Home:
     environment: Mapping[str, str]
 
     def processes(self) -> list[psutil.Process]:
-        return processes_of(self.path)
+        """Every process that was told to work here, or does."""
+        return [
+            process for process in psutil.process_iter(["name"]) if _works_in(process, self.path)
+        ]
 
 
 @contextmanager
@@ -102,16 +107,13 @@ def a_home() -> Iterator[Home]:
     """Makes a home with three free ports; whatever still works in it at the end is killed."""
     with tempfile.TemporaryDirectory(prefix="fedmed-e2e-") as folder:
         path = Path(folder).resolve() / "home"
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("FEDMED_", "PREFECT_", "MLFLOW_"))
-        }
+        inherited = {n: value for n, value in os.environ.items() if not n.startswith(_OURS)}
         ports = zip(_PORTS, map(str, free_ports(len(_PORTS))), strict=True)
+        home = Home(path, {**inherited, **dict(ports), "FEDMED_HOME": str(path)})
         try:
-            yield Home(path, {**inherited, **dict(ports), "FEDMED_HOME": str(path)})
+            yield home
         finally:
-            left = processes_of(path)
+            left = home.processes()
             for process in left:
                 process.kill()
             psutil.wait_procs(left, timeout=10)
@@ -120,9 +122,7 @@ def a_home() -> Iterator[Home]:
 def free_ports(count: int) -> list[int]:
     """Ports on which nobody listened a moment ago."""
     with ExitStack() as probes:
-        sockets = [probes.enter_context(closing(socket.socket())) for _ in range(count)]
-        for probe in sockets:
-            probe.bind((LOOPBACK, 0))
+        sockets = [probes.enter_context(socket.create_server((LOOPBACK, 0))) for _ in range(count)]
         return [probe.getsockname()[1] for probe in sockets]
 
 
@@ -166,25 +166,22 @@ class Stack:
 
     def start(self, **request: Any) -> str:
         """Starts a training as soon as the hospitals have published their keys."""
-        started = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_hospitals_are_coming),
-            wait=tenacity.wait_fixed(0.2),
-            stop=tenacity.stop_after_delay(60),
-            reraise=True,
-        )(
-            self.operator.start_training,
-            TrainingRequest(model=demo_model().name, **request),
-        )
-        return str(started["training_id"])
+        asked = TrainingRequest(model=demo_model().name, **request)
+
+        def look() -> str | None:
+            try:
+                return str(self.operator.start_training(asked)["training_id"])
+            except ApiRefused as error:
+                if not error.problem_type.endswith("too-few-hospitals"):
+                    raise
+                return None
+
+        return wait_until(look, deadline_s=60, every_s=0.2)
 
     def ended(self, training_id: str) -> dict[str, Any]:
         """Returns a training with its rounds once it has ended."""
-
-        def look() -> dict[str, Any] | None:
-            training = self.operator.training(training_id)
-            return training if training["state"] in ("completed", "failed") else None
-
-        return wait_until(look, deadline_s=120)
+        asked = partial(self.operator.training, training_id)
+        return wait_until(lambda: _over(asked(), "state"), deadline_s=120)
 
     def train(self, **request: Any) -> dict[str, Any]:
         return self.ended(self.start(**request))
@@ -196,15 +193,20 @@ class Stack:
 
     def run_ended(self, run_id: str) -> dict[str, Any]:
         """Returns a Prefect run once it has ended."""
-
-        def look() -> dict[str, Any] | None:
-            run = self.prefect.get(f"/flow_runs/{run_id}")
-            return run if run["state_type"] in _FINAL else None
-
-        return wait_until(look, deadline_s=60)
+        asked = partial(self.prefect.get, f"/flow_runs/{run_id}")
+        return wait_until(lambda: _over(asked(), "state_type"), deadline_s=60)
 
     def table(self, hospital_id: str) -> Path:
         return self.folders[hospital_id] / "table.csv"
+
+    def site(self, hospital_id: str) -> SiteSettings:
+        return self.settings.site(hospital_id, self.folders[hospital_id])
+
+    def signed_in(self, hospital_id: str) -> httpx.Client:
+        """A client of the API with a hospital's own token, by the credential on its disk."""
+        site = self.site(hospital_id)
+        auth = HospitalAuth(site.api_url, partial(read_credential, site))
+        return site.way.client(timeout=httpx.Timeout(30), auth=auth)
 
     def database(self, name: str) -> Engine:
         server = running_embedded(self.settings.home / "postgres")
@@ -219,71 +221,53 @@ class Stack:
         return workers[self.state.hospitals.index(hospital_id)]
 
 
-def _hospitals_are_coming(error: BaseException) -> bool:
-    return isinstance(error, ApiRefused) and error.problem_type.endswith("too-few-hospitals")
+def _over(found: dict[str, Any], state: str) -> dict[str, Any] | None:
+    return found if found[state] in _FINAL else None
 
 
 @contextmanager
 def a_running_stack(*, hospitals: int = HOSPITALS) -> Iterator[Stack]:
     with ExitStack() as open_things:
         home = open_things.enter_context(a_home())
-        with pytest.MonkeyPatch.context() as environment:
-            for name in [name for name in os.environ if name not in home.environment]:
-                environment.delenv(name)
-            for name, value in home.environment.items():
-                environment.setenv(name, value)
+        environment = {**home.environment, "FEDMED_ACCESS_LOG": "true"}
+        with patch.dict(os.environ, environment, clear=True):
             settings = StackSettings()
-            data = home.path / "demo" / "data"
-            folders = deal_out(data, hospitals=hospitals, seed=0)
+            folders = deal_out(home.path / "demo" / "data", hospitals=hospitals, seed=0)
             running = open_things.enter_context(
                 control.attached(settings, hospitals=folders, progress=lambda event: None)
             )
 
-        def rest(url: str, **headers: str) -> Rest:
-            client = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+        def rest(url: str, **signed_in: Any) -> Rest:
+            client = httpx.Client(base_url=url, timeout=30, trust_env=False, **signed_in)
             return Rest(open_things.enter_context(client))
 
-        operator = open_things.enter_context(OperatorClient.connect(settings))
+        api = rest(settings.api_url)
+        by_password = OperatorClient(api.client, settings.secrets / "operator.json")
+        operator = open_things.enter_context(by_password)
         operator.add_model(demo_model())
+        user, _, password = (prefect_secret(settings) or "").partition(":")
         yield Stack(
             settings=settings,
             environment=home.environment,
             state=running.state,
             folders=folders,
             operator=operator,
-            api=rest(settings.api_url, Authorization=f"Bearer {_operator_token(settings)}"),
-            prefect=rest(settings.prefect_api_url, Authorization=_prefect_authorization(settings)),
+            api=api,
+            prefect=rest(settings.prefect_api_url, auth=(user, password)),
             mlflow=rest(f"{settings.mlflow_url}/api/2.0/mlflow"),
         )
 
 
-def _prefect_authorization(settings: StackSettings) -> str:
-    secret = prefect_secret(settings)
-    assert secret is not None
-    return f"Basic {base64.b64encode(secret.encode()).decode()}"
-
-
-def _operator_token(settings: StackSettings) -> str:
-    grant = json.loads((settings.secrets / "operator.json").read_bytes())
-    answer = httpx.post(
-        f"{settings.api_url}/oauth/token",
-        data={"grant_type": "password", **grant},
-        timeout=30,
-        trust_env=False,
-    )
-    return str(answer.raise_for_status().json()["access_token"])
-
-
 @pytest.fixture(scope="session")
-def _shared() -> Iterator[ExitStack]:
-    """What keeps the shared stack running."""
+def _running() -> Iterator[ExitStack]:
+    """What keeps the one stack running that runs."""
     with ExitStack() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def _started(_shared: ExitStack) -> Stack:
-    return _shared.enter_context(a_running_stack())
+def _started(_running: ExitStack) -> Stack:
+    return _running.enter_context(a_running_stack())
 
 
 @pytest.fixture(scope="session")
@@ -300,18 +284,17 @@ def stack(_started: Stack, training: dict[str, Any]) -> Stack:
     return _started
 
 
-@pytest.fixture(scope="module")
-def five(_shared: ExitStack) -> Iterator[Stack]:
+@pytest.fixture(scope="session")
+def five(_running: ExitStack) -> Stack:
     """A stack of five hospitals, of which a round can do without one."""
-    _shared.close()
-    with a_running_stack(hospitals=5) as stack:
-        yield stack
+    _running.close()
+    return _running.enter_context(a_running_stack(hospitals=5))
 
 
 @pytest.fixture(scope="module")
-def home(_shared: ExitStack) -> Iterator[Home]:
-    """A state directory for the command line, after the shared stack has ended."""
-    _shared.close()
+def home(_running: ExitStack) -> Iterator[Home]:
+    """A state directory for the command line, after all stacks have ended."""
+    _running.close()
     with a_home() as made:
         yield made
 

@@ -18,8 +18,10 @@ from deployments.confine import (
     landlock,
     layers,
     namespaces,
+    places_of,
     require,
 )
+from tasks.hospital.site import SiteSettings
 
 NAMES = [
     *("network", "shared-memory", "capabilities", "no-new-privileges", "core-files", "files"),
@@ -122,3 +124,16 @@ def test_a_layer_that_fails_after_it_was_tried_ends_the_process(
 def test_the_report_is_json_for_the_hospital_s_log(places: Places) -> None:
     entries = json.loads(confinement_report(places).encode())
     assert all(len(entry) == 3 for entry in entries)
+
+
+def test_a_child_reads_whom_to_trust_wherever_that_lies(tmp_path: Path) -> None:
+    ca_file = tmp_path / "elsewhere" / "consortium-ca.pem"
+    settings = SiteSettings(
+        hospital_id="north",
+        hospital_home=tmp_path / "north",
+        data_path=tmp_path / "data",
+        api_url="https://fedmed.example.org",
+        ca_file=ca_file,
+    )
+    access = {rule.path: rule.access for rule in places_of(settings).rules()}
+    assert access[ca_file] == landlock.Access.READ_FILE

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from deployments import (
     cli,
+    cli_code,
     cli_hospital,
     cli_join,
     cli_ledger,
@@ -20,13 +21,6 @@ from deployments import (
     cli_policy,
     cli_privacy,
     cli_user,
-    operator,
-)
-    cli_code,
-    cli_hospital,
-    cli_ledger,
-    cli_policy,
-    cli_privacy,
     operator,
 )
 from deployments.confine import CLEAN
@@ -97,9 +91,8 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
 
     def run(*arguments: str, answer: str = "") -> Result:
-        hospital = (cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
+        hospital = (cli_code, cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
         for module in (cli, *hospital, cli_privacy, cli_user):
-        for module in (cli, cli_code, cli_hospital, cli_ledger, cli_policy, cli_privacy):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -154,17 +156,25 @@ def test_an_https_address_is_held_to_its_certificate_and_no_proxy_is_asked(monke
             made.append(options)
             super().__init__(**options)
 
-    monkeypatch.setattr(httpx, "Client", Client)
-    with ExchangeClient.connect(Way("https://fedmed.example.org"), AUTH):
-        pass
+    monkeypatch.setattr(httpx, "HTTPTransport", Transport)
+    with ExchangeClient.connect(Way("https://fedmed.example.org"), AUTH) as exchange:
+        assert exchange._client.trust_env is False
     with ExchangeClient.connect(Way("http://127.0.0.1:8000"), AUTH) as exchange:
         assert not exchange._client.is_closed
     assert exchange._client.is_closed
-    secure, plain = made
-    assert secure["verify"].check_hostname
-    assert secure["verify"].verify_mode == ssl.CERT_REQUIRED
-    assert plain["trust_env"] is secure["trust_env"] is False
-    assert (secure["uds"], plain["uds"]) == (None, "/run/c.sock")
+    inside = Way("https://fedmed.example.org", uds=Path("/run/c.sock"))
+    with ExchangeClient.connect(inside, AUTH):
+        pass
+    secure, plain, relayed = made
+    for options in (secure, relayed):  # the relay is on the way too, and is held to it
+        assert options["verify"].check_hostname
+        assert options["verify"].verify_mode == ssl.CERT_REQUIRED
+    assert plain["trust_env"] is secure["trust_env"] is relayed["trust_env"] is False
+    assert (secure["uds"], plain["uds"], relayed["uds"]) == (None, None, "/run/c.sock")
+    assert secure["socket_options"] is plain["socket_options"] is None
+    ((level, option, size),) = relayed["socket_options"]
+    assert (level, option) == (socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert size >= 1 << 20
 
 
 NORTH = {"hospital_id": "north", "signing_key": "a" * 64, "sealing_key": "b" * 64}

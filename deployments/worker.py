@@ -22,7 +22,7 @@ import anyio.abc
 import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, State
-from prefect.exceptions import Abort
+from prefect.exceptions import ObjectNotFound, PrefectSignal
 from prefect.states import Running
 from prefect.utilities.engine import propose_state
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -249,7 +249,7 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
         """Returns the state that the run has now; None when the server refuses to change it."""
         try:
             return await propose_state(self.client, proposed, flow_run_id=flow_run.id)
-        except (Abort, ExchangeError, httpx.HTTPError) as error:
+        except (PrefectSignal, ObjectNotFound, ExchangeError, httpx.HTTPError) as error:
             _log.warning("run %s is not %s: %s", flow_run.name, proposed.name, error)
             return None
 

@@ -110,12 +110,16 @@ def in_child(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _private_step(settings: SiteSettings, model: OfferedModel, table: Any) -> dict[str, Any]:
+    import torch
+
     from fl.architectures import build
     from fl.data import split
     from fl.training import train_locally
     from privacy.noise import SecureGenerator
     from privacy.plan import PrivacyPlan
 
+    # The threads of a pool do not come along when a process forks, and the child waits for them.
+    torch.set_num_threads(1)
     plan = PrivacyPlan(
         clip_norm=0.5,
         noise_multiplier=1.0,

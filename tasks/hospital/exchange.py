@@ -247,15 +247,6 @@ def _accepted(response: httpx.Response) -> httpx.Response:
     raise ExchangeRefused(f"{response.request.method} {response.request.url.path}: {detail}")
 
 
-def _oauth_reason(response: httpx.Response) -> str:
-    """Returns what the token endpoint says beside its error (RFC 6749, section 5.2)."""
-    try:
-        description = response.json().get("error_description")
-    except (ValueError, AttributeError):
-        description = None
-    return f": {description}" if isinstance(description, str) else ""
-
-
 def _problem(response: httpx.Response) -> str:
     """Returns the detail of an RFC 9457 problem, or the status when there is none."""
     if response.headers.get("content-type", "").startswith("application/problem+json"):

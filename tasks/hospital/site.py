@@ -47,7 +47,6 @@ class SiteSettings(BaseSettings):
         hospital_home: directory of its keys, store and logs.
         data_path: its table, a CSV file or a folder with one.
         api_url: the coordinator's one address.
-        ca_file: certificates to trust instead of the system's, PEM.
         peers: ``accepted`` takes part only with hospitals whose keys a person here has accepted;
             ``first-use`` accepts the keys that an invitation shows first.
         least_cohort: fewest hospitals, this one included, with which it takes part; the policy may

@@ -78,7 +78,8 @@ class Trust:
         except OSError as error:  # ssl.SSLError is one
             raise CaFileUnusable(
                 f"FEDMED_CA_FILE: {self.ca_file} holds no certificate that can be read "
-                f"({error.strerror or error}); it is a PEM file from the coordinator's operator"
+                f"({error.strerror or error}); give a PEM file from the coordinator's operator, "
+                "there or as --ca-file"
             ) from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -14,7 +20,7 @@ import pytest
 
 from deployments import hospital
 from deployments.admission import RunRefused
-from deployments.hospital import _Refusals, publish_identity
+from deployments.hospital import SiteBusy, _Refusals, hold_site, publish_identity
 from privacy.secagg import Identity
 from tasks.hospital.exchange_errors import ExchangeRefused, RoundClosed
 from tasks.hospital.refusal import Refusal
@@ -23,6 +29,21 @@ from tasks.hospital.way import Way
 pytestmark = pytest.mark.anyio
 
 ROUND = uuid4()
+
+HOLDS = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace
+from deployments.hospital import hold_site
+
+hold_site(SimpleNamespace(hospital_id="north", hospital_home=Path(sys.argv[1])))
+child = os.fork()
+if child:
+    print(child, flush=True)
+    os.waitpid(child, 0) if sys.argv[2] == "stays" else os._exit(0)
+else:
+    sys.stdin.read()  # until the test has seen enough
+"""
 
 
 @dataclass
@@ -139,3 +160,56 @@ async def test_a_crash_that_cannot_be_reported_does_not_end_the_worker(
     exchange.errors = [RoundClosed("over")]
     await _Refusals(site).of_crash(a_run(invitation={"round_id": str(ROUND)}), 1)
     assert "could not report 'crashed'" in caplog.text
+
+
+@pytest.fixture
+def holding(tmp_path: Path) -> Iterator[Any]:
+    """Starts another process that holds the site, as its worker and that one's child do."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(then: str) -> tuple[subprocess.Popen[bytes], int]:
+        other = subprocess.Popen(
+            [sys.executable, "-c", HOLDS, str(tmp_path), then],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        started.append(other)
+        assert other.stdout is not None
+        return other, os.pidfd_open(int(other.stdout.readline()))
+
+    yield start
+    for other in started:
+        other.communicate()
+
+
+async def test_a_second_process_cannot_run_the_same_site(tmp_path: Path, holding: Any) -> None:
+    settings: Any = SimpleNamespace(hospital_id="north", hospital_home=tmp_path)
+    other, child = holding("stays")
+    os.close(child)
+    with pytest.raises(SiteBusy, match=f"north runs already on this machine, from {tmp_path}"):
+        hold_site(settings)
+    other.communicate()
+    hold_site(settings)  # with its holder's end it is free, though the file stays
+    assert (tmp_path / "worker.lock").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(SiteBusy):
+        hold_site(settings)
+
+
+async def test_a_site_is_busy_until_the_last_child_of_its_worker_has_ended(
+    tmp_path: Path, holding: Any
+) -> None:
+    settings: Any = SimpleNamespace(hospital_id="north", hospital_home=tmp_path)
+    other, child = holding("ends")
+    assert other.wait(timeout=30) == 0
+    with pytest.raises(SiteBusy):
+        hold_site(settings)
+    other.stdin.close()
+    assert select.select([child], [], [], 30)[0]
+    os.close(child)
+    hold_site(settings)
+
+
+async def test_another_site_on_the_same_machine_is_its_own(tmp_path: Path, holding: Any) -> None:
+    os.close(holding("stays")[1])
+    (tmp_path / "south").mkdir()
+    hold_site(SimpleNamespace(hospital_id="south", hospital_home=tmp_path / "south"))

@@ -228,7 +228,7 @@ def test_what_is_no_coordinator_makes_no_site(tmp_path: Path, body: bytes) -> No
         ("fedmed.example.org", "no address"),
         ("ftp://fedmed.example.org", "no address"),
         ("https://", "no address"),
-        ("https://user:pw@fedmed.example.org", "no address"),
+        ("https://user:pw@fedmed.example.org", "no user or password"),
     ],
 )
 def test_an_address_that_protects_nothing_is_refused(address: str, text: str) -> None:

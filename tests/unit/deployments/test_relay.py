@@ -11,7 +11,7 @@ import anyio.abc
 import pytest
 from anyio.abc import SocketAttribute
 
-from deployments.relay import Route, origin, routes_of, serve
+from deployments.relay import Route, origin, route_of, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def _listen(
 
 async def route_to(tasks: anyio.abc.TaskGroup, tmp_path: Path, handle: Handle) -> Route:
     url = f"http://127.0.0.1:{await tasks.start(_listen, handle)}"
-    return routes_of(tmp_path / "relay", {"coordinator": url})["coordinator"]
+    return route_of(tmp_path / "relay", url)
 
 
 async def test_bytes_pass_both_ways_and_so_does_the_end(
@@ -129,12 +129,17 @@ async def test_a_folder_with_a_long_name_is_reached_all_the_same(
         assert await stream.receive() == b"there"
 
 
-def test_addresses_of_one_host_and_port_share_a_socket(tmp_path: Path) -> None:
-    base = "https://fedmed.example.org"
-    routes = routes_of(tmp_path, {"coordinator": base, "prefect": f"{base}:443/prefect/api"})
-    assert routes["coordinator"] == routes["prefect"]
-    apart = routes_of(tmp_path, {"coordinator": base, "prefect": "http://127.0.0.1:4200/api"})
-    assert apart["prefect"] == Route(path=tmp_path / "prefect.sock", host="127.0.0.1", port=4200)
+def test_there_is_one_socket_and_it_leads_to_the_coordinator_s_host_and_port(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "relay"
+    path = folder / "coordinator.sock"
+    route = Route(path=path, host="fedmed.example.org", port=443)
+    assert route_of(folder, "https://fedmed.example.org") == route
+    assert route_of(folder, "https://fedmed.example.org:443/prefect/api") == route
+    local = Route(path=path, host="127.0.0.1", port=8000)
+    assert route_of(folder, "http://127.0.0.1:8000") == local
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from deployments import rotation
 from deployments.rotation import rotate_identity, rotate_secret, settle
 from deployments.settings import StackSettings
 from fl.joining import code_digest as sha256
-from tasks.hospital.exchange import Credential, ExchangeRefused
+from tasks.hospital.exchange_errors import ExchangeRefused
 from tasks.hospital.site import SiteSettings, credential_file, open_site, read_credential
+from tasks.hospital.tokens import Credential
 
 
 class Coordinator:

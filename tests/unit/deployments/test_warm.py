@@ -10,7 +10,7 @@ import pytest
 PRELUDE = """
 import json, os, signal, sys, threading
 import anyio
-from deployments.warm import ThreadsBeforeFork, WarmProcess, WarmProcessGone
+from deployments.warm import Ended, ThreadsBeforeFork, WarmProcess, WarmProcessGone
 
 def entry(request):
     if request["do"] == "exit":
@@ -21,6 +21,9 @@ def entry(request):
         print(json.dumps({"child": os.getpid(), "parent": os.getppid()}), flush=True)
     if request["do"] == "hang":
         signal.pause()
+    if request["do"] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return request.get("answer", "")
 
 async def with_warm(work):
     async with anyio.create_task_group() as tasks:
@@ -46,7 +49,7 @@ def test_a_child_runs_the_entry_and_its_exit_code_comes_back():
     async def work():
         codes = []
         for request in ({"do": "pid"}, {"do": "exit", "code": "7"}, {"do": "raise"}):
-            codes.append(await warm.wait(await warm.start(request)))
+            codes.append((await warm.wait(await warm.start(request))).exit_code)
         print(json.dumps({"codes": codes, "warm": warm.pid}))
     anyio.run(with_warm, work)
     """)
@@ -60,12 +63,57 @@ def test_children_run_side_by_side_and_one_can_be_killed():
     warm = WarmProcess.fork(entry)
     async def work():
         hanging = await warm.start({"do": "hang"})
-        assert await warm.wait(await warm.start({"do": "exit", "code": "3"})) == 3
+        assert await warm.wait(await warm.start({"do": "exit", "code": "3"})) == Ended(3, b"")
         warm.kill(hanging)
-        print(await warm.wait(hanging))
+        print((await warm.wait(hanging)).exit_code)
     anyio.run(with_warm, work)
     """)
     assert done.stdout.strip() == "-9", done.stderr
+
+
+def answers(*requests: dict[str, str]) -> list[tuple[int, str]]:
+    """The exit code of a child for each request, and the answer that it has left."""
+    done = run(f"""
+    warm = WarmProcess.fork(entry)
+    async def work():
+        before = len(os.listdir("/proc/self/fd"))
+        for request in {list(requests)!r}:
+            ended = await warm.wait(await warm.start(request))
+            print(json.dumps([ended.exit_code, ended.answer.decode()]))
+        assert len(os.listdir("/proc/self/fd")) == before  # nothing is left open
+    anyio.run(with_warm, work)
+    """)
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_what_the_entry_returns_comes_back_and_each_child_has_its_own():
+    said = answers({"do": "say", "answer": "grüße"}, {"do": "say", "answer": "2"}, {"do": "say"})
+    assert said == [(0, "grüße"), (0, "2"), (0, "")]
+
+
+@pytest.mark.parametrize(
+    ("do", "exit_code"), [("die", -9), ("raise", 1), ("exit", 0)], ids=lambda value: str(value)
+)
+def test_a_child_that_ends_before_its_answer_has_none(do: str, exit_code: int):
+    """Nor is what it was asked taken for its answer, which lies in the same file."""
+    assert answers({"do": do, "code": "0", "answer": "never said"}) == [(exit_code, "")]
+
+
+def test_of_an_answer_no_more_than_the_most_is_read():
+    ((code, answer),) = answers({"do": "say", "answer": "x" * 16_385})
+    assert (code, answer) == (0, "x" * 16_384)
+
+
+def test_a_request_may_be_larger_than_a_message():
+    done = run("""
+    warm = WarmProcess.fork(entry)
+    async def work():
+        request = {"do": "say", "answer": "short", "more": "x" * 300_000}
+        print(await warm.wait(await warm.start(request)))
+    anyio.run(with_warm, work)
+    """)
+    assert done.stdout.strip() == "Ended(exit_code=0, answer=b'short')", done.stderr
 
 
 def test_a_fork_with_a_second_thread_is_refused():

@@ -12,8 +12,11 @@ import pytest
 from flows import hospital_round as flow
 from tasks.hospital.exchange_errors import ExchangeTimeout, RoundClosed
 from tasks.hospital.refusal import Refusal
+from tasks.hospital.way import Way
 
 INVITATION: Any = SimpleNamespace(number=3, training_id="t")
+WAY = Way("http://api", uds=Path("/c.sock"))
+AUTH = object()
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the flow with a hospital's part that does what the test says."""
 
     def run(take_part: Any) -> Any:
-        site = SimpleNamespace(settings=SimpleNamespace(way=None), auth=None)
+        site = SimpleNamespace(settings=SimpleNamespace(way=WAY), auth=AUTH)
         monkeypatch.setattr(flow, "SiteSettings", lambda: None)
         monkeypatch.setattr(flow, "open_site", lambda settings: site)
         monkeypatch.setattr(
@@ -43,7 +46,7 @@ def test_it_ends_with_the_seconds_of_each_stage(answer: Any) -> None:
     state = answer(take_part)
     assert state.is_completed()
     assert state.message == "train 0.250 s, upload 0.010 s"
-    assert asked == [(INVITATION, ("http://api", Path("/c.sock")), True)]
+    assert asked == [(INVITATION, (WAY, AUTH), True)]
 
 
 @pytest.mark.parametrize(

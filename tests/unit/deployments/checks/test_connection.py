@@ -137,7 +137,7 @@ def test_a_certificate_that_is_not_trusted_or_has_ended(
     ],
 )
 def test_a_way_without_tls(place: Place, url: str, allowed: bool, state: str) -> None:
-    assert only(check_tls(replace(at(place, url), plain_http=allowed))).state == state
+    assert only(check_tls(at(place, url, allow_plain_http=allowed))).state == state
 
 
 @pytest.mark.parametrize(("status", "state"), [(200, "ok"), (503, "fail")])

@@ -50,7 +50,7 @@ def children(entry, requests, *, confined):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(warm.listen)
             for request in requests:
-                codes.append(await warm.wait(await warm.start(request)))
+                codes.append((await warm.wait(await warm.start(request))).exit_code)
             tasks.cancel_scope.cancel()
     anyio.run(work)
     return codes

@@ -101,8 +101,8 @@ def test_a_hospital_elsewhere_makes_no_secret_of_the_coordinator_s(
     settings: StackSettings, tmp_path: Path
 ) -> None:
     ca = tmp_path / "ca.pem"
-    assert hospital_prefect(settings, Trust(ca_file=ca)) == {
-        "PREFECT_API_URL": settings.prefect_api_url,
+    assert hospital_prefect(settings.api_url, Trust(ca_file=ca)) == {
+        "PREFECT_API_URL": f"{settings.api_url}/prefect/api",
         "PREFECT_API_SSL_CERT_FILE": str(ca),
     }
     assert not settings.secrets.exists()

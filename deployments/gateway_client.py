@@ -6,6 +6,7 @@ The token is short-lived, so it is no setting of Prefect's: every client asks `H
 from __future__ import annotations
 
 from prefect._internal.websockets import websocket_connect
+from prefect.events import utilities
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from websockets import Subprotocol
@@ -39,3 +40,6 @@ class HospitalEventsClient(PrefectEventsClient):
 def sign_events_in(auth: HospitalAuth) -> None:
     """Has this process's events go out signed in; they are sent by a thread of Prefect's own."""
     EventsWorker.set_client_override(HospitalEventsClient, auth=auth)
+    # Prefect drops in silence what would go out by a class that is none of its own; it looks this
+    # name up for each event.
+    vars(utilities)["PrefectEventsClient"] = HospitalEventsClient

@@ -94,10 +94,11 @@ class _Sockets:
         path = asked_path(scope)
         hospital_id = "-"
         try:
-            caller = await admitted(services, websocket)
-            hospital_id = caller.hospital_id
+            # Whoever asks: a worker tries Prefect's channel for workers without signing in.
             if path != EVENTS_PATH:
                 raise refused("call", _NOT_LISTED)
+            caller = await admitted(services, websocket)
+            hospital_id = caller.hospital_id
             await serve_events(services, caller, websocket)
         except Problem as problem:
             _log.warning(
@@ -209,8 +210,8 @@ def _response(answer: Answer) -> Response:
 async def _deny(websocket: WebSocket, problem: Problem) -> None:
     """Answers before the socket is accepted; closing it is a 403 without a body.
 
-    A worker tries Prefect's channel for workers whenever it starts. uvicorn writes an error into
-    its log for an answer with a body, so only what a client has to tell from a 403 gets one.
+    uvicorn writes an error into its log for an answer with a body, so only what a client has to
+    tell from a 403 gets one.
     """
     extensions = websocket.scope.get("extensions", {})
     if problem.status_code == HTTPStatus.FORBIDDEN or "websocket.http.response" not in extensions:

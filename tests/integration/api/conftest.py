@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
@@ -28,51 +26,12 @@ from db.queries import credentials, hospitals, rounds, trainings, users
 from db.queries.messages import post_message
 from db.session import transaction
 from db.settings import ArtifactSettings, DatabaseSettings
-from fl.joining import code_digest, join_statement, parse_join_code
 from privacy.settings import PrivacySettings
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@dataclass
-class FakePrefect:
-    """As much of Prefect's API as is called; ``down`` and ``refuses`` make it fail."""
-
-    pools: dict[str, Any] = field(default_factory=dict)
-    deployments: dict[str, Any] = field(default_factory=dict)
-    runs: dict[str, Any] = field(default_factory=dict)
-    down: bool = False
-    refuses: bool = False
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        if self.down:
-            raise httpx.ConnectError("nobody there", request=request)
-        if self.refuses:
-            return httpx.Response(409, json={"detail": "not that"})
-        path = request.url.path.removeprefix("/api")
-        body = json.loads(request.content) if request.content else {}
-        match request.method, path.strip("/").split("/"):
-            case "POST", ["work_pools"]:
-                if body["name"] in self.pools:
-                    return httpx.Response(409, json={"detail": "exists"})
-                self.pools[body["name"]] = {"id": str(uuid4()), **body}
-                return httpx.Response(201, json=self.pools[body["name"]])
-            case "GET", ["work_pools", name]:
-                return httpx.Response(200, json=self.pools[name])
-            case "POST", ["flows"]:
-                return httpx.Response(201, json={"id": str(uuid4())})
-            case "POST", ["deployments"]:
-                self.deployments[f"hospital-round/{body['name']}"] = body
-                return httpx.Response(201, json={"id": str(uuid4())})
-            case "GET", ["deployments", "name", flow, name]:
-                return httpx.Response(200, json={"id": f"{flow}.{name}"})
-            case "POST", ["deployments", deployment, "create_flow_run"]:
-                run = {"id": str(uuid4()), "deployment": deployment, **body}
-                return httpx.Response(201, json=self.runs.setdefault(body["idempotency_key"], run))
-        return httpx.Response(404, json={"detail": f"no {path}"})
 
 
 MODEL = {
@@ -85,48 +44,6 @@ MODEL = {
 }
 
 
-@dataclass(frozen=True)
-class HospitalKeys:
-    """What a hospital makes itself, the same for the same name."""
-
-    name: str
-
-    @property
-    def signing(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._bytes("signing_key"))
-
-    @property
-    def secret(self) -> str:
-        return self._bytes("secret").hex()
-
-    @property
-    def public(self) -> dict[str, str]:
-        return {
-            "signing_key": self.signing.public_key().public_bytes_raw().hex(),
-            "sealing_key": self._bytes("sealing_key").hex(),
-        }
-
-    def sign(self, statement: bytes) -> str:
-        return self.signing.sign(statement).hex()
-
-    def join_request(self, code: str) -> dict[str, Any]:
-        digest = secret_digest(self.secret)
-        statement = join_statement(
-            code_digest=code_digest(parse_join_code(code)), **self.public, secret_digest=digest
-        )
-        proof = self.sign(statement)
-        return {"code": code, **self.public, "client_secret_sha256": digest, "proof": proof}
-
-    def _bytes(self, what: str) -> bytes:
-        return hashlib.sha256(f"{what} of {self.name}".encode()).digest()
-
-
-@pytest.fixture
-def keys_made_by() -> type[HospitalKeys]:
-    """The keys and the secret of a hospital, by a name."""
-    return HospitalKeys
-
-
 @dataclass
 class Api:
     """The running app, its client and what a test needs beside it."""
@@ -136,7 +53,8 @@ class Api:
     settings: ApiSettings
     engine: Engine
     blobs: BlobStore
-    prefect: FakePrefect
+    prefect: Any
+    hospital_keys: Callable[[str], Any]
     model: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps(MODEL)))
 
     @property
@@ -187,13 +105,13 @@ class Api:
             "/hospitals", json={"name": name, **options}, headers=self.may("hospitals:write")
         )
 
-    async def join(self, code: str, keys: HospitalKeys, **changes: Any) -> httpx.Response:
+    async def join(self, code: str, keys: Any, **changes: Any) -> httpx.Response:
         body = keys.join_request(code) | changes
         return await self.client.post("/hospitals/join", json=body)
 
     async def add_hospital(self, hospital_id: str, *, with_keys: bool = True) -> dict[str, Any]:
         """Adds a hospital that has joined; without keys, one of before there were join codes."""
-        keys = HospitalKeys(hospital_id)
+        keys = self.hospital_keys(hospital_id)
         if with_keys:
             invited = await self.invite(hospital_id.title(), hospital_id=hospital_id)
             assert invited.status_code == 201, invited.text
@@ -302,37 +220,42 @@ def settings(database_url: str, tmp_path: Path) -> ApiSettings:
     )
 
 
-@asynccontextmanager
-async def running(settings: ApiSettings, engine: Engine, blobs: BlobStore) -> AsyncIterator[Api]:
-    prefect = FakePrefect()
-    app = create_app(settings, prefect_transport=httpx.MockTransport(prefect))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
-            base_url="http://testserver",
-        ) as client,
-    ):
-        started = Api(app, client, settings, engine, blobs, prefect)
-        started.token()  # its user is there before a test looks at what the database holds
-        yield started
+@pytest.fixture
+def running(
+    settings: ApiSettings, engine: Engine, blobs: BlobStore, fake_prefect: Any, keys_made_by: Any
+) -> Callable[[], AbstractAsyncContextManager[Api]]:
+    """Runs the app until the block ends."""
+
+    @asynccontextmanager
+    async def run() -> AsyncIterator[Api]:
+        app = create_app(settings, prefect_transport=httpx.MockTransport(fake_prefect))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+                base_url="http://testserver",
+            ) as client,
+        ):
+            started = Api(app, client, settings, engine, blobs, fake_prefect, keys_made_by)
+            started.token()  # its user is there before a test looks at what the database holds
+            yield started
+
+    return run
 
 
 @pytest.fixture
-def blocking_api(
-    settings: ApiSettings, engine: Engine, blobs: BlobStore
-) -> Iterator[tuple[Api, BlockingPortal]]:
+def blocking_api(running: Any) -> Iterator[tuple[Api, BlockingPortal]]:
     """The running app for a test that is not async, and the way into its event loop."""
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(running(settings, engine, blobs)) as started,
+        portal.wrap_async_context_manager(running()) as started,
     ):
         yield started, portal
 
 
 @pytest.fixture
-async def api(settings: ApiSettings, engine: Engine, blobs: BlobStore) -> AsyncIterator[Api]:
-    async with running(settings, engine, blobs) as started:
+async def api(running: Any) -> AsyncIterator[Api]:
+    async with running() as started:
         yield started
 
 

@@ -90,7 +90,7 @@ async def test_its_people_have_the_scopes_of_their_mapped_roles(
 
 
 async def test_an_unmapped_role_may_nothing(trusting: httpx.AsyncClient, issuer: str) -> None:
-    for path in ("/models", "/exchange/work"):
+    for path in ("/models", "/exchange/roster"):
         answer = await trusting.get(path, headers=header_of(issuer, "operator"))
         assert answer.status_code == 403
         assert answer.json()["type"] == "/problems/insufficient-scope"

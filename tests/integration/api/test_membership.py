@@ -59,7 +59,6 @@ async def test_who_is_kept_out_is_refused_at_the_next_request(
     for method, path in [
         ("GET", "/exchange/roster"),
         ("GET", "/exchange/models"),
-        ("GET", "/exchange/work"),
         ("PUT", "/hospitals/north/credential"),
         ("POST", "/hospitals/north/leave"),
     ]:
@@ -134,8 +133,12 @@ async def test_what_a_round_has_of_it_already_stays(api: Any, secret: str) -> No
 
 
 async def test_a_held_poll_ends_when_its_hospital_is_suspended(api: Any, secret: str) -> None:
-    poll = asyncio.create_task(as_north(api, "GET", "/exchange/work", params={"wait_s": 30}))
-    await asyncio.sleep(0)
+    round_id = await api.open_round("north", "south", "west")
+    path = f"/exchange/rounds/{round_id}/cohort"
+    poll = asyncio.create_task(as_north(api, "GET", path, params={"wait_s": 30}))
+    async with asyncio.timeout(10):
+        while not api.services.hub.waiting:
+            await asyncio.sleep(0.005)
     await decide(api, "suspend")
     answer = await asyncio.wait_for(poll, timeout=15)
     assert answer.json()["type"] == "/problems/hospital-suspended"

@@ -2,112 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import tenacity
 
 from api.prefect_api import NO_VARIABLES, PrefectApi, PrefectRefused
-from db.embedded import EmbeddedServer, ensure_databases
-from fl.invitation import RosterEntry, RoundInvitation
-from fl.spec import ModelSpec
-from privacy.plan import PrivacyPlan
+from fl.invitation import RoundInvitation
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
-MODEL = ModelSpec.model_validate(
-    {
-        "name": "breast-cancer",
-        "architecture": {"kind": "mlp", "hidden": [4]},
-        "contract": {
-            "columns": [{"name": "radius", "minimum": 0, "maximum": 30}],
-            "label": {"name": "malignant"},
-        },
-    }
-)
-INVITATION = RoundInvitation(
-    round_id=uuid4(),
-    training_id=uuid4(),
-    number=1,
-    kind="training",
-    model=MODEL,
-    weights="0" * 64,
-    plan=PrivacyPlan(
-        clip_norm=1,
-        noise_multiplier=1,
-        sampling_rate=0.2,
-        expected_batch_size=32,
-        evaluation_noise_multiplier=4.0,
-        steps_per_round=5,
-        rounds=2,
-        delta=1e-5,
-    ),
-    train_config={"proximal-mu": 0.1},
-    roster=tuple(
-        RosterEntry(hospital_id=f"h{n}", index=n, signing_key="a" * 64, sealing_key="b" * 64)
-        for n in (1, 2, 3)
-    ),
-    deadline_s=60,
-).model_dump(mode="json")
-
 
 @pytest.fixture(scope="module")
-def prefect_url(
-    postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def prefect_url(start_prefect: Any) -> Iterator[str]:
     """A Prefect server of this module."""
-    ensure_databases(postgres, ("prefect_api_test",))
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PREFECT_API_DATABASE_CONNECTION_URL": postgres.asyncpg_url("prefect_api_test"),
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_UI_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    log = home / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a group of its own, to end its children with it
-        )
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        _await_health(url, process, log)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _await_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    def ask() -> bool:
-        assert process.poll() is None, log.read_text()
-        return httpx.get(f"{url}/health", trust_env=False).status_code == 200
-
-    tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(httpx.TransportError)
-        | tenacity.retry_if_result(lambda healthy: not healthy),
-        wait=tenacity.wait_fixed(0.2),
-        stop=tenacity.stop_after_delay(120),
-    )(ask)
+    with start_prefect("prefect_api_test") as started:
+        yield started.url
 
 
 @pytest.fixture
@@ -131,7 +43,7 @@ async def run(prefect: PrefectApi, hospital_id: str, key: str, **parameters: Any
 
 
 async def test_a_hospital_s_pool_and_deployment(
-    prefect: PrefectApi, server: httpx.AsyncClient
+    prefect: PrefectApi, server: httpx.AsyncClient, round_invitation: Any
 ) -> None:
     await prefect.ensure_hospital_pool("charite")
     await prefect.ensure_hospital_pool("charite")
@@ -145,16 +57,18 @@ async def test_a_hospital_s_pool_and_deployment(
 
     commanded = await server.post(
         f"/deployments/{deployment['id']}/create_flow_run",
-        json={"parameters": {"invitation": INVITATION}, "job_variables": {"command": "id"}},
+        json={"parameters": {"invitation": round_invitation}, "job_variables": {"command": "id"}},
     )
     assert commanded.status_code == 422
 
 
-async def test_a_run_is_created_once(prefect: PrefectApi, server: httpx.AsyncClient) -> None:
+async def test_a_run_is_created_once(
+    prefect: PrefectApi, server: httpx.AsyncClient, round_invitation: Any
+) -> None:
     await prefect.ensure_hospital_pool("north")
-    first = await run(prefect, "north", "once", invitation=INVITATION)
-    assert await run(prefect, "north", "once", invitation=INVITATION) == first
-    assert await run(prefect, "north", "twice", invitation=INVITATION) != first
+    first = await run(prefect, "north", "once", invitation=round_invitation)
+    assert await run(prefect, "north", "once", invitation=round_invitation) == first
+    assert await run(prefect, "north", "twice", invitation=round_invitation) != first
     created = (await server.get(f"/flow_runs/{first}")).json()
     assert created["state"]["type"] == "SCHEDULED"
     assert created["work_pool_name"] == "hospital-north"
@@ -162,20 +76,22 @@ async def test_a_run_is_created_once(prefect: PrefectApi, server: httpx.AsyncCli
 
 
 @pytest.mark.parametrize(
-    "parameters",
+    "parameters_of",
     [
-        {},
-        {"invitation": {**INVITATION, "number": 0}},
-        {"invitation": {**INVITATION, "command": "id"}},
-        {"invitation": {**INVITATION, "roster": INVITATION["roster"][:2]}},
+        lambda _: {},
+        lambda good: {"invitation": {**good, "number": 0}},
+        lambda good: {"invitation": {**good, "command": "id"}},
+        lambda good: {"invitation": {**good, "roster": good["roster"][:2]}},
     ],
 )
 async def test_an_invitation_of_the_wrong_shape_is_refused(
-    prefect: PrefectApi, parameters: dict[str, Any]
+    prefect: PrefectApi,
+    round_invitation: Any,
+    parameters_of: Callable[[Any], dict[str, Any]],
 ) -> None:
     await prefect.ensure_hospital_pool("north")
     with pytest.raises(PrefectRefused, match="409"):
-        await run(prefect, "north", str(uuid4()), **parameters)
+        await run(prefect, "north", str(uuid4()), **parameters_of(round_invitation))
 
 
 async def test_a_deployment_that_is_not_there(prefect: PrefectApi) -> None:

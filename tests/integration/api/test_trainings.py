@@ -147,6 +147,7 @@ ABSURD = [
     ({"rounds": 0}, "rounds"),
     ({"rounds": 10**6}, "rounds"),
     ({"rounds": 1.5}, "rounds"),
+    ({"rounds": 1000, "privacy": {"steps_per_round": 101}}, "body"),  # too many steps together
     ({"least_cohort": 2}, "least_cohort"),
     ({"round_deadline_s": 0}, "round_deadline_s"),
     ({"strategy": {"kind": "krum"}}, "strategy"),
@@ -173,7 +174,7 @@ async def test_absurd_requests(ready: Any) -> None:
 async def test_a_plan_that_cannot_be_met(ready: Any) -> None:
     before = ready.contents()
     answer = await ready.start_training(
-        rounds=1000, privacy={"epsilon": 0.01, "sampling_rate": 1.0, "steps_per_round": 10_000}
+        rounds=1000, privacy={"epsilon": 0.01, "sampling_rate": 1.0, "steps_per_round": 100}
     )
     assert answer.status_code == 422, answer.text
     assert answer.json()["type"] == "/problems/privacy-plan"

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.hub import Hub, closed, posted, work_for
+from api.hub import Hub, closed, posted, revocation_of, standing_of
 from db.errors import ListenerLost
 from db.notify import Notice
 
@@ -92,8 +92,6 @@ async def settled(database: FakeDatabase) -> None:
     [
         (posted(ROUND, "north", "cohort"), "north", "cohort"),
         (closed(ROUND), "", "closed"),
-        (work_for("north"), "north", "dispatch"),
-        (posted(ROUND, "north", "dispatch"), "north", "dispatch"),
     ],
 )
 async def test_wakes_who_waits_for_it(
@@ -105,6 +103,25 @@ async def test_wakes_who_waits_for_it(
             database.post(hospital_id, kind)
             assert await subscription.wait(soon())
         assert hub.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("topic", "whom", "kind"),
+    [
+        (standing_of("north"), "north", "standing"),
+        (revocation_of(ROUND), str(ROUND), "revoked"),
+    ],
+)
+async def test_wakes_who_waits_for_what_is_of_no_round(
+    database: FakeDatabase, topic: tuple[str, str, str], whom: str, kind: str
+) -> None:
+    async with Hub(database.listener) as hub:
+        await settled(database)
+        with hub.subscribe([topic]) as subscription:
+            database.put(Notice(round_id=None, hospital_id="another", kind=kind))
+            assert not await subscription.wait(at_once() + 0.05)
+            database.put(Notice(round_id=None, hospital_id=whom, kind=kind))
+            assert await subscription.wait(soon())
 
 
 class Watching:
@@ -146,23 +163,23 @@ async def test_leaves_the_others_asleep(database: FakeDatabase) -> None:
         with (
             hub.subscribe([posted(ROUND, "north", "cohort")]) as north,
             hub.subscribe([posted(ROUND, "south", "cohort")]) as south,
-            hub.subscribe([work_for("north")]) as work,
+            hub.subscribe([posted(ROUND, "north", "survivors")]) as survivors,
         ):
             assert hub.waiting == 3
             database.post("north", "cohort")
             assert await north.wait(soon())
             assert not await south.wait(at_once())
-            assert not await work.wait(at_once())
+            assert not await survivors.wait(at_once())
 
 
 async def test_a_wake_up_before_the_wait_is_not_lost(database: FakeDatabase) -> None:
     async with Hub(database.listener) as hub:
         await settled(database)
         with (
-            hub.subscribe([work_for("north")]) as first,
-            hub.subscribe([work_for("north")]) as second,
+            hub.subscribe([posted(ROUND, "north", "survivors")]) as first,
+            hub.subscribe([posted(ROUND, "north", "survivors")]) as second,
         ):
-            database.post("north", "dispatch")
+            database.post("north", "survivors")
             assert await first.wait(soon())
             assert await second.wait(at_once() + 0.001)
             assert not await second.wait(at_once())
@@ -183,7 +200,7 @@ async def test_a_new_connection_has_everyone_look_again(
     caplog.set_level(logging.WARNING, logger="api.hub")
     async with Hub(database.listener) as hub:
         await settled(database)
-        with hub.subscribe([work_for("north")]) as subscription:
+        with hub.subscribe([posted(ROUND, "north", "survivors")]) as subscription:
             database.refuse_next = 2
             database.put(ListenerLost("gone"))
             assert await subscription.wait(soon())
@@ -194,13 +211,13 @@ async def test_a_new_connection_has_everyone_look_again(
 async def test_the_end_ends_all_waits_at_once(database: FakeDatabase) -> None:
     async with Hub(database.listener) as hub:
         await settled(database)
-        with hub.subscribe([work_for("north")]) as subscription:
+        with hub.subscribe([posted(ROUND, "north", "survivors")]) as subscription:
             waiting = asyncio.create_task(subscription.wait(soon()))
             await asyncio.sleep(0)
             hub.end_waits_from_signal()
             assert await waiting is False
             assert await subscription.wait(soon()) is False
-        with hub.subscribe([work_for("north")]) as late:
+        with hub.subscribe([posted(ROUND, "north", "survivors")]) as late:
             assert await late.wait(soon()) is False
     assert database.closed == database.opened
 
@@ -225,6 +242,6 @@ async def test_notices_that_nobody_waits_for_are_harmless(database: FakeDatabase
     async with Hub(database.listener) as hub:
         await settled(database)
         database.post("nobody", "unheard-of")
-        with hub.subscribe([work_for("north")]) as subscription:
-            database.post("north", "dispatch")
+        with hub.subscribe([posted(ROUND, "north", "survivors")]) as subscription:
+            database.post("north", "survivors")
             assert await subscription.wait(soon())

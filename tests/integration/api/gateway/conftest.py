@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import tenacity
 import uvicorn
 import websockets
 from fastapi import FastAPI
@@ -26,122 +19,22 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from api.app import create_app
+from api.auth.passwords import secret_digest
 from api.prefect_api import PrefectApi
+from api.serve import configuration
+from api.serving import ServingSettings
 from api.settings import ApiSettings
-from db.embedded import EmbeddedServer, ensure_databases
-from db.queries import hospitals
+from db.queries import credentials, hospitals
 from db.session import transaction
-from fl.invitation import RosterEntry, RoundInvitation
-from fl.spec import ModelSpec
-from privacy.plan import PrivacyPlan
 
 SECRET = f"gateway:{secrets.token_urlsafe(16)}"
-DATABASE = "prefect_gateway_test"
-
-
-@dataclass(frozen=True)
-class PrefectServer:
-    """The server as its owner sees it."""
-
-    url: str
-    secret: str
-
-    @property
-    def auth(self) -> httpx.BasicAuth:
-        return httpx.BasicAuth(*self.secret.split(":"))
 
 
 @pytest.fixture(scope="session")
-def prefect_server(
-    postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PrefectServer]:
+def prefect_server(start_prefect: Any) -> Iterator[Any]:
     """A Prefect server of this session that asks for a secret."""
-    ensure_databases(postgres, (DATABASE,))
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_API_DATABASE_CONNECTION_URL": postgres.asyncpg_url(DATABASE),
-        "PREFECT_SERVER_API_AUTH_STRING": SECRET,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_UI_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start"]
-    log = home / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a group of its own, to end its children with it
-        )
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        await_health(url, process, log)
-        yield PrefectServer(url, SECRET)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def await_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    def ask() -> bool:
-        assert process.poll() is None, log.read_text()
-        return httpx.get(f"{url}/health", trust_env=False).status_code == 200
-
-    tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(httpx.TransportError)
-        | tenacity.retry_if_result(lambda healthy: not healthy),
-        wait=tenacity.wait_fixed(0.2),
-        stop=tenacity.stop_after_delay(120),
-    )(ask)
-
-
-def invitation() -> dict[str, Any]:
-    """Parameters that the deployment of a hospital accepts."""
-    return RoundInvitation(
-        round_id=uuid4(),
-        training_id=uuid4(),
-        number=1,
-        kind="training",
-        model=ModelSpec.model_validate(
-            {
-                "name": "breast-cancer",
-                "architecture": {"kind": "mlp", "hidden": [4]},
-                "contract": {
-                    "columns": [{"name": "radius", "minimum": 0, "maximum": 30}],
-                    "label": {"name": "malignant"},
-                },
-            }
-        ),
-        weights="0" * 64,
-        plan=PrivacyPlan(
-            clip_norm=1,
-            noise_multiplier=1,
-            sampling_rate=0.2,
-            expected_batch_size=32,
-            evaluation_noise_multiplier=4.0,
-            steps_per_round=5,
-            rounds=2,
-            delta=1e-5,
-        ),
-        train_config={"proximal-mu": 0.1},
-        roster=tuple(
-            RosterEntry(hospital_id=f"h{n}", index=n, signing_key="a" * 64, sealing_key="b" * 64)
-            for n in (1, 2, 3)
-        ),
-        deadline_s=60,
-    ).model_dump(mode="json")
+    with start_prefect("prefect_gateway_test", secret=SECRET) as server:
+        yield server
 
 
 @dataclass
@@ -153,6 +46,8 @@ class Hospital:
     token: str
     server: httpx.AsyncClient
     prefect: PrefectApi
+    secret: str
+    invitation: dict[str, Any]
     deployment: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
 
@@ -172,7 +67,7 @@ class Hospital:
             await self.prefect.create_flow_run(
                 deployment=f"hospital-round/{self.hospital_id}",
                 name=key,
-                parameters={"invitation": invitation()},
+                parameters={"invitation": self.invitation},
                 idempotency_key=key,
             )
         )
@@ -227,12 +122,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
+async def serving(app: FastAPI, port: int) -> AsyncIterator[str]:
     """Serves the app as it is served in production, in this event loop."""
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False)
-    )
+    config = configuration(ServingSettings(api_port=port), None)
+    config.app, config.factory = app, False
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:
@@ -246,7 +140,12 @@ async def serving(app: FastAPI) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def gateway(
-    settings: ApiSettings, engine: Engine, prefect_server: PrefectServer
+    settings: ApiSettings,
+    engine: Engine,
+    prefect_server: Any,
+    free_port: Callable[[], int],
+    keys_made_by: Any,
+    round_invitation: dict[str, Any],
 ) -> AsyncIterator[Gateway]:
     settings = settings.model_copy(
         update={
@@ -255,22 +154,22 @@ async def gateway(
         }
     )
     app = create_app(settings)
-    with transaction(engine) as session:
-        for hospital_id in ("north", "south"):
-            hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
     async with (
-        serving(app) as url,
+        serving(app, free_port()) as url,
         httpx.AsyncClient(
             base_url=prefect_server.url, auth=prefect_server.auth, trust_env=False, timeout=30
         ) as server,
     ):
-        prefect = PrefectApi(prefect_server.url, server)
         both = []
         for hospital_id in ("north", "south"):
+            secret = keys_made_by(hospital_id).secret
+            _add(engine, hospital_id, secret)
             token = app.state.services.tokens.issue(
                 subject=f"hospital:{hospital_id}",
                 scopes=frozenset({"exchange"}),
+                generation=1,
                 hospital_id=hospital_id,
+                client_id=hospital_id,
             )
             client = httpx.AsyncClient(
                 base_url=f"{url}/prefect/api",
@@ -278,7 +177,9 @@ async def gateway(
                 trust_env=False,
                 timeout=30,
             )
-            hospital = Hospital(hospital_id, client, token, server, prefect)
+            prefect = PrefectApi(prefect_server.url, server)
+            invitation = {**round_invitation, "round_id": str(uuid4())}
+            hospital = Hospital(hospital_id, client, token, server, prefect, secret, invitation)
             await hospital.set_up()
             both.append(hospital)
         try:
@@ -286,6 +187,17 @@ async def gateway(
         finally:
             for hospital in both:
                 await hospital.client.aclose()
+
+
+def _add(engine: Engine, hospital_id: str, secret: str) -> None:
+    with transaction(engine) as session:
+        hospitals.add_hospital(session, hospital_id=hospital_id, name=hospital_id.title())
+        credentials.add_client(
+            session,
+            client_id=hospital_id,
+            secret_digest=secret_digest(secret),
+            hospital_id=hospital_id,
+        )
 
 
 @pytest.fixture

@@ -106,11 +106,17 @@ async def test_states_that_are_not_a_hospital_s(north: Any) -> None:
 
 
 async def test_a_run_does_not_skip_ahead(north: Any) -> None:
-    for state in ("RUNNING", "COMPLETED"):
-        assert (await north.go(north.run_id, state)).status_code == 403
+    assert (await north.go(north.run_id, "COMPLETED")).status_code == 403
     assert (await north.go(north.run_id, "PENDING")).status_code == 201
     assert (await north.go(north.run_id, "COMPLETED")).status_code == 403
     assert (await north.upstream_run())["state_type"] == "PENDING"
+
+
+async def test_a_run_may_go_straight_to_running_and_never_back(north: Any) -> None:
+    assert (await north.go(north.run_id, "RUNNING")).json()["status"] == "ACCEPT"
+    for state in ("PENDING", "SCHEDULED"):
+        assert (await north.go(north.run_id, state)).status_code == 403
+    assert (await north.upstream_run())["state_type"] == "RUNNING"
 
 
 async def test_nothing_leaves_a_terminal_state(north: Any) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import tenacity
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.events import utilities
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.related import object_as_related_resource, tags_as_related_resources
 from prefect.events.schemas.events import Event
@@ -19,12 +24,23 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_CLIENT_CUSTOM_HEADERS,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
 from prefect.states import Completed, Pending, Running
 from prefect.utilities.engine import propose_state
+from pydantic import SecretStr
 
+from deployments.admission import Admission
+from deployments.child import RunOutcome
+from deployments.gateway_client import sign_events_in
+from deployments.warm import Ended
 from deployments.worker import HospitalWorker
+from fl.names import GATEWAY_PATH
+from tasks.hospital.allowed_flows import approve_code
+from tasks.hospital.site import SiteSettings
+from tasks.hospital.tokens import Credential, HospitalAuth
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
@@ -112,34 +128,78 @@ async def _arrived(north: Any, found_by: dict[str, Any]) -> Any:
 class Forked:
     """A warm process whose child ends well at once."""
 
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+
     async def start(self, request: Any) -> int:
+        self.requests.append(request)
         return 71
 
-    async def wait(self, pid: int) -> int:
-        return 0
+    async def wait(self, pid: int) -> Ended:
+        outcome = RunOutcome(state="completed", message="revealed")
+        return Ended(0, outcome.model_dump_json().encode())
 
     def kill(self, pid: int) -> None:
         raise AssertionError("nothing was cancelled")
 
 
-async def test_the_hospital_s_worker(
-    gateway: Any, north: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def at_once(*_: Any) -> None:
-        pass
+@pytest.fixture
+async def auth(
+    gateway: Any, north: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HospitalAuth]:
+    """Signs this process in as the hospital, as its own command does."""
+    credential = Credential(client_id="north", client_secret=SecretStr(north.secret))
+    auth = HospitalAuth(gateway.url.removesuffix(GATEWAY_PATH), lambda: credential)
+    async with httpx.AsyncClient(auth=auth, trust_env=False) as client:
+        assert (await client.get(f"{gateway.url}/health")).status_code == 200
+    monkeypatch.setattr(utilities, "PrefectEventsClient", PrefectEventsClient)  # put back after it
+    sign_events_in(auth)
+    yield auth
+    EventsWorker.set_client_override(None)
 
-    with settings_of(north):
+
+@pytest.fixture
+def admission(tmp_path: Path) -> Admission:
+    settings = SiteSettings(
+        hospital_id="north", hospital_home=tmp_path, data_path=tmp_path, api_url="http://api"
+    )
+    installed = {"hospital-round": "c" * 64}
+    approve_code(settings, installed, now=datetime(2026, 1, 2, tzinfo=UTC))
+    return Admission(settings, installed)
+
+
+async def test_the_hospital_s_worker(
+    north: Any, auth: HospitalAuth, admission: Admission, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("nothing crashed and nothing was refused")
+
+    warm = Forked()
+    its_own = {
+        PREFECT_API_URL: str(north.client.base_url).rstrip("/"),
+        PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(its_own):
         worker = HospitalWorker(
             hospital_id="north",
-            warm=Forked(),  # type: ignore[arg-type]
-            await_work=at_once,
-            report_crash=at_once,
+            warm=warm,  # type: ignore[arg-type]
+            admission=admission,
+            auth=auth,
+            report_crash=never,
+            report_refusal=never,
         )
         await worker.start(run_once=True)
         await EventsWorker.drain_all()
-    assert (await north.upstream_run())["state_type"] == "PENDING"
+    # Runs of other tests wait in the pool, too.
+    taken = [json.loads(request["invitation"]) for request in warm.requests]
+    assert taken.count(north.invitation) == 1
+    states = await north.server.get("/flow_run_states/", params={"flow_run_id": north.run_id})
+    in_order = sorted(states.json(), key=lambda state: state["timestamp"])
+    assert [state["type"] for state in in_order] == ["SCHEDULED", "RUNNING", "COMPLETED"]
+    assert in_order[-1]["message"] == "revealed"
     name = f"prefect.worker.hospital.{worker.get_name_slug()}"
-    for event in ("started", "submitted-flow-run", "executed-flow-run", "stopped"):
+    for event in ("started", "stopped"):
         query = {
             "event": {"name": [f"prefect.worker.{event}"]},
             "resource": {"id": [name]},
@@ -147,4 +207,4 @@ async def test_the_hospital_s_worker(
         assert await _arrived(north, query), event
     # Of what it tries, it does without Prefect's channel for workers.
     logged = [r.getMessage() for r in caplog.records if r.levelname in {"WARNING", "ERROR"}]
-    assert logged == ["gateway refused: hospital=north socket=/work_pools/… rule=call status=403"]
+    assert logged == ["gateway refused: hospital=- socket=/work_pools/… rule=call status=403"]

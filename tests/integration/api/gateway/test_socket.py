@@ -13,7 +13,9 @@ import pytest
 import tenacity
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from api.auth.tokens import Tokens
 from db.notify import STANDING, notify
+from db.queries import memberships
 from db.session import transaction
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
@@ -69,6 +71,25 @@ async def arrived(hospital: Any, event_id: str) -> dict[str, Any] | None:
     )
     found: dict[str, Any] | None = await looking(ask)
     return found
+
+
+def token_of_north(tokens: Any) -> str:
+    text: str = tokens.issue(
+        subject="hospital:north",
+        scopes=frozenset({"exchange"}),
+        generation=1,
+        hospital_id="north",
+        client_id="north",
+    )
+    return text
+
+
+async def closed(socket: Any) -> tuple[int, str]:
+    """The code and the reason with which the server closes a socket."""
+    with pytest.raises(ConnectionClosed) as end:
+        await asyncio.wait_for(socket.recv(), 10)
+    assert end.value.rcvd is not None
+    return end.value.rcvd.code, end.value.rcvd.reason
 
 
 async def test_a_worker_s_events_arrive_rebuilt(gateway: Any, north: Any) -> None:
@@ -212,6 +233,53 @@ async def test_another_standing_closes_the_socket(gateway: Any, north: Any) -> N
         wait=tenacity.wait_fixed(0.01),
         stop=tenacity.stop_after_delay(10),
     )(anyio.to_thread.run_sync, sockets.copy)
+
+
+async def test_a_socket_ends_with_the_token_it_was_opened_with(gateway: Any) -> None:
+    services = gateway.services
+    tokens = Tokens(
+        services.keys,
+        issuer=services.settings.token_issuer,
+        audience=services.settings.audience,
+        lifetime_s=2,
+    )
+    async with gateway.socket(token=token_of_north(tokens)) as socket, gateway.socket() as other:
+        for opened in (socket, other):
+            await opened.send(AUTH)
+            await opened.recv()
+        assert await closed(socket) == (1008, "token-expired")
+        await (await other.ping())
+
+
+async def test_a_revoked_token_closes_its_sockets_and_no_other(gateway: Any, north: Any) -> None:
+    revoked = token_of_north(gateway.services.tokens)
+    async with gateway.socket(token=revoked) as socket, gateway.socket() as other:
+        for opened in (socket, other):
+            await opened.send(AUTH)
+            await opened.recv()
+        form = {"token": revoked, "client_id": "north", "client_secret": north.secret}
+        address = gateway.url.removesuffix("/prefect/api") + "/oauth/revoke"
+        assert (await north.client.post(address, data=form)).status_code == 200
+        assert await closed(socket) == (1008, "standing")
+        await (await other.ping())
+
+
+async def test_what_changes_before_the_socket_watches_is_not_missed(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = gateway.services
+    subscribe = services.hub.subscribe
+
+    def suspended_first(topics: Any) -> Any:
+        with transaction(services.engine) as session:
+            memberships.suspend(session, hospital_id="north", reason="x", now=services.now())
+        services.standings.forget_subject("hospital:north")
+        return subscribe(topics)
+
+    monkeypatch.setattr(services.hub, "subscribe", suspended_first)
+    async with gateway.socket() as socket:
+        code, rule = await closed(socket)
+    assert (code, rule) == (1008, "unauthorized")  # its credential is of the next generation
 
 
 async def test_a_hospital_opens_so_many_sockets_and_no_more(gateway: Any, north: Any) -> None:

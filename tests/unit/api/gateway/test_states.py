@@ -17,6 +17,10 @@ states = st.sampled_from(TYPES)
 def test_the_way_of_a_run() -> None:
     for present, proposed in pairwise(TYPES[:4]):
         assert may_go(present, proposed)
+    # A child is forked in less time than a state of its own would take.
+    assert may_go("SCHEDULED", "RUNNING")
+    assert not any(may_go(present, "COMPLETED") for present in ("SCHEDULED", "PENDING"))
+    assert not may_go("RUNNING", "PENDING")
     for ended in ("FAILED", "CRASHED", "CANCELLED"):
         assert all(may_go(present, ended) for present in ("SCHEDULED", "PENDING", "RUNNING"))
 

@@ -113,7 +113,8 @@ def create_app(
     people = (oauth, users, models, trainings, metrics, audit, health)
     for module in (*people, joining, hospitals, exchange):
         app.include_router(module.router)
-    app.router.routes.extend(serve.routes())
+    # First: every call of a hospital's would be compared with all other routes.
+    app.router.routes[:0] = serve.routes()
     install_error_map(app)
     oauth.install_oauth_errors(app)
     app.add_middleware(BodyLimit, limit_for=partial(_largest_body, settings))

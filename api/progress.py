@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.schemas.models import ModelView
@@ -24,7 +24,7 @@ from api.schemas.trainings import (
 )
 from db.errors import NotFound
 from db.models import Model, Participation, Round, Training
-from db.queries import models, rounds, trainings
+from db.queries import models, rounds
 
 
 def model_view(model: Model) -> ModelView:
@@ -42,13 +42,15 @@ def model_view(model: Model) -> ModelView:
 
 def training_view(session: Session, training: Training, *, mlflow_url: str) -> TrainingView:
     """A training without its rounds."""
-    return TrainingView.model_validate(_training_fields(session, training, mlflow_url))
+    model = models.get_model(session, id=training.model_id)
+    return TrainingView.model_validate(_training_fields(training, model, mlflow_url))
 
 
 def training_detail(session: Session, training: Training, *, mlflow_url: str) -> TrainingDetail:
     """A training with all its rounds and their hospitals."""
     all_rounds = rounds.list_rounds(session, training.id)
-    fields = _training_fields(session, training, mlflow_url)
+    model = models.get_model(session, id=training.model_id)
+    fields = _training_fields(training, model, mlflow_url)
     return TrainingDetail.model_validate(
         {
             **fields,
@@ -64,21 +66,23 @@ def training_status(session: Session, key: UUID, *, mlflow_url: str) -> Training
     Raises:
         NotFound: neither a round nor a training.
     """
-    found = session.get(Round, key)
-    training_id = found.training_id if found is not None else key
-    try:
-        training = trainings.get_training(session, training_id)
-    except NotFound:
-        raise NotFound("round", key) from None
+    of_round = select(Round.training_id).where(Round.id == key).scalar_subquery()
+    found = session.execute(
+        select(Training, Model)
+        .join(Model, Training.model_id == Model.id)
+        .where(Training.id == func.coalesce(of_round, key))
+    ).one_or_none()
+    if found is None:
+        raise NotFound("round", key)
+    training, model = found
     all_rounds = rounds.list_rounds(session, training.id)
-    shown = found if found is not None else all_rounds[-1]
-    fields = _training_fields(session, training, mlflow_url)
+    shown = next((r for r in all_rounds if r.id == key), all_rounds[-1])
+    fields = _training_fields(training, model, mlflow_url)
     (round_view,) = _round_views(session, [shown])
     return TrainingStatus.model_validate({**fields, **_totals(all_rounds), "round": round_view})
 
 
-def _training_fields(session: Session, training: Training, mlflow_url: str) -> dict[str, Any]:
-    model = models.get_model(session, id=training.model_id)
+def _training_fields(training: Training, model: Model, mlflow_url: str) -> dict[str, Any]:
     same = (
         *(
             "state",

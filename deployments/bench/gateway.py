@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +21,9 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from deployments.bench.gateway_client import Call, Connection, apart, hold, rate_of
-from deployments.bench.gateway_stack import Usage, bare_app, prefect_authorization, prepare, usage
+from deployments.bench.gateway_client import SUCCESS, Call, Connection, Paths, apart, rate_of
+from deployments.bench.gateway_idle import HEARTBEAT_S, Idle, heartbeat, measure_idle
+from deployments.bench.gateway_stack import Usage, bare_app, prefect_authorization, prepare
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.bench.rounds import free_ports
 from deployments.settings import StackSettings
@@ -31,26 +31,11 @@ from deployments.stack import control
 from fl.names import GATEWAY_PATH, pool_name
 
 PAIRS: Final = 100
-DISPATCHES: Final = 60
-LOAD_S: Final = 5.0
+DISPATCHES: Final = 50
+LOAD_S: Final = 3.0
 AT_A_TIME: Final = 8
 IDLE_HOSPITALS: Final = 1000
-SETTLING_S: Final = 15.0
-IDLE_S: Final = 75.0
 WORKING: Final = "bench"
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """One client's way to Prefect: straight, or through the gateway."""
-
-    port: int
-    prefix: str
-    authorization: str = ""
-
-    def call(self, method: str, path: str, body: Any = None) -> Call:
-        """Returns a call of Prefect's API."""
-        return Call(self.port, method, self.prefix + path, self.authorization, body)
 
 
 @dataclass(slots=True)
@@ -62,7 +47,8 @@ class Measured:
     in_hands_s: list[float] = field(default_factory=list)
     running_s: list[float] = field(default_factory=list)
     per_second: dict[str, list[float]] = field(default_factory=dict)
-    idle: dict[str, tuple[Usage, Usage]] = field(default_factory=dict)
+    idle: Idle = field(default_factory=Idle)
+    load: tuple[float, ...] = ()
 
 
 def main() -> int:
@@ -97,13 +83,21 @@ def main() -> int:
                 if hospital_id != WORKING
             ]
             pids = {name: stack.state.services[name].pid for name in ("api", "prefect")}
-            console.print(str(dict(measure_idle(measured, polls, pids))))
+            beats = [
+                heartbeat(Paths(api_port, GATEWAY_PATH, token), hospital_id)
+                for hospital_id, token in bench.tokens.items()
+                if hospital_id != WORKING
+            ]
+            measured.idle = measure_idle(polls, beats, pids)
+            console.print(str(dict(measured.idle.answers)))
+            measured.load = os.getloadavg()
     path = StackSettings().home / "bench" / "gateway.json"
     print_report(write_report(path, list(figures(measured))), console)
     return 0
 
 
 _POOL: Final = pool_name(WORKING)
+_HEARTBEAT: Final = {"name": f"{WORKING}-host", "heartbeat_interval_seconds": HEARTBEAT_S}
 
 
 async def measure_latency(
@@ -118,7 +112,7 @@ async def measure_latency(
         began = time.perf_counter()
         for call in calls:
             reply = await connections[call.port].ask(call)
-            if reply.status not in (200, 201):
+            if reply.status not in SUCCESS:
                 raise RuntimeError(f"{call.path} answered {reply.status}: {reply.body[:300]!r}")
         into.setdefault(name, []).append(time.perf_counter() - began)
 
@@ -127,7 +121,8 @@ async def measure_latency(
         for into, way in ways if turn % 2 else ways[::-1]:
             run = (await connections[straight.port].ask(create)).json()["id"]
             await timed(into, "GET /flow_runs/{id}", way.call("GET", f"/flow_runs/{run}"))
-            await timed(into, "GET /work_pools/{pool}", way.call("GET", f"/work_pools/{_POOL}"))
+            beat = way.call("POST", f"/work_pools/{_POOL}/workers/heartbeat", _HEARTBEAT)
+            await timed(into, "POST workers/heartbeat", beat)
             pair = [
                 way.call("POST", f"/flow_runs/{run}/set_state", _proposal(state))
                 for state in ("PENDING", "RUNNING")
@@ -193,22 +188,6 @@ def measure_load(measured: Measured, status: Call, pool: Call, home: Path) -> No
                     measured.per_second.setdefault(kind, []).append(answers)
 
 
-def measure_idle(measured: Measured, polls: Sequence[Call], pids: dict[str, int]) -> dict[str, int]:
-    """Holds the polls open; the first seconds, when all connect, are not measured."""
-    before = {name: usage(pid) for name, pid in pids.items()}
-    time.sleep(SETTLING_S)
-    for name, pid in pids.items():
-        measured.idle[f"{name}, nobody waits"] = (before[name], usage(pid))
-    with ThreadPoolExecutor(1) as beside:
-        answers = beside.submit(apart, hold, polls, SETTLING_S + IDLE_S)
-        time.sleep(2 * SETTLING_S)
-        before = {name: usage(pid) for name, pid in pids.items()}
-        time.sleep(IDLE_S - SETTLING_S)
-        for name, pid in pids.items():
-            measured.idle[name] = (before[name], usage(pid))
-        return dict(answers.result())
-
-
 def figures(measured: Measured) -> Iterator[Figure]:
     """Returns the figures of docs/dispatch.md."""
     for name, straight in measured.straight_s.items():
@@ -229,13 +208,21 @@ def figures(measured: Measured) -> Iterator[Figure]:
         yield _ms(f"{name}, max", max(seconds), len(seconds))
     for name, rates in measured.per_second.items():
         yield figure(name, rates, unit="/s", better="higher")
-    for name, (before, after) in measured.idle.items():
+    for name, (before, after) in measured.idle.used.items():
         yield from _idle_figures(name, before, after)
+    yield figure(
+        "answers to idle hospitals that were no success",
+        [measured.idle.refused],
+        unit="",
+        better="lower",
+        goal=0,
+    )
+    for minutes, load in zip((1, 5, 15), measured.load, strict=False):
+        yield figure(f"load of the machine, {minutes} min", [load], unit="", better="lower")
 
 
 def _idle_figures(name: str, before: Usage, after: Usage) -> Iterator[Figure]:
-    is_idle_api = name == "api"
-    title = name if "," in name else f"{name}, {IDLE_HOSPITALS} polls"
+    has_goal = name.startswith("api, ") and "nobody" not in name
     share = 100 * (after.cpu_s - before.cpu_s) / (after.at - before.at)
     for what, value, unit, goal in (
         ("CPU of a core", share, "%", 10.0),
@@ -243,11 +230,11 @@ def _idle_figures(name: str, before: Usage, after: Usage) -> Iterator[Figure]:
         ("proportional memory", after.pss_mb, "MB", None),
     ):
         yield figure(
-            f"{title}: {what}",
+            f"{name}: {what}",
             [value],
             unit=unit,
             better="lower",
-            goal=goal if is_idle_api else None,
+            goal=goal if has_goal else None,
         )
 
 

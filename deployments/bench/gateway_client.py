@@ -7,6 +7,7 @@ that is measured. What runs at length runs in a process of its own.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import resource
 import time
@@ -21,6 +22,7 @@ from deployments.settings import LOOPBACK
 
 T = TypeVar("T")
 _OPEN_AT_A_TIME: Final = 50
+SUCCESS: Final = (200, 201, 204)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,19 @@ class Call:
         if self.authorization:
             lines.append(f"Authorization: {self.authorization}")
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """One client's way to Prefect: straight, or through the gateway."""
+
+    port: int
+    prefix: str
+    authorization: str = ""
+
+    def call(self, method: str, path: str, body: Any = None) -> Call:
+        """Returns a call of Prefect's API."""
+        return Call(self.port, method, self.prefix + path, self.authorization, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +132,7 @@ def rate(call: Call, *, seconds: float, at_a_time: int) -> float:
         try:
             while time.perf_counter() < until:
                 reply = await connection.send(request)
-                if reply.status != 200:
+                if reply.status not in SUCCESS:
                     raise RuntimeError(f"{call.path} answered {reply.status}: {reply.body[:200]!r}")
                 answers += 1
         finally:
@@ -137,8 +152,17 @@ def rate_of(call: Call, seconds: float, at_a_time: int) -> float:
     return rate(call, seconds=seconds, at_a_time=at_a_time)
 
 
-def hold(calls: Sequence[Call], seconds: float) -> Counter[str]:
+def hold(
+    calls: Sequence[Call],
+    seconds: float,
+    beats: Sequence[tuple[Call, ...]] = (),
+    first_beat_s: float = 0.0,
+    beat_s: float = 1.0,
+) -> Counter[str]:
     """Keeps each of the calls open all the time, on a socket each, for some seconds.
+
+    Beside them, from ``first_beat_s`` on, the calls of one beat after the other are made, one beat
+    each ``beat_s`` seconds.
 
     Returns:
         How often each kind of answer came, as its status and the start of its body.
@@ -147,21 +171,38 @@ def hold(calls: Sequence[Call], seconds: float) -> Counter[str]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     answers: Counter[str] = Counter()
 
+    async def ask(connection: Connection, call: Call) -> None:
+        reply = await connection.ask(call)
+        start = reply.body[:40].decode(errors="replace")
+        answers[f"{call.method} {call.path.rpartition('/')[2]}: {reply.status} {start}"] += 1
+        if reply.status not in SUCCESS:
+            await asyncio.sleep(1)
+
     async def repeat(call: Call, opening: asyncio.Semaphore) -> None:
         async with opening:
             connection = await Connection.open(call.port)
         try:
             while True:
-                reply = await connection.ask(call)
-                answers[f"{reply.status} {reply.body[:40].decode(errors='replace')}"] += 1
-                if reply.status != 200:
-                    await asyncio.sleep(1)
+                await ask(connection, call)
+        finally:
+            await connection.close()
+
+    async def beat() -> None:
+        began = time.perf_counter() + first_beat_s
+        connection = await Connection.open(beats[0][0].port)
+        try:
+            for number, beaten in enumerate(itertools.cycle(beats)):
+                await asyncio.sleep(began + number * beat_s - time.perf_counter())
+                for call in beaten:
+                    await ask(connection, call)
         finally:
             await connection.close()
 
     async def all_of_them() -> None:
         opening = asyncio.Semaphore(_OPEN_AT_A_TIME)
         tasks = [asyncio.create_task(repeat(call, opening)) for call in calls]
+        if beats:
+            tasks.append(asyncio.create_task(beat()))
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
             task.cancel()

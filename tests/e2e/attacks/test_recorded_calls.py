@@ -1,8 +1,8 @@
 """Every call of a hospital's worker and of its runs is on a list, and each reaches its own alone.
 
 The list is ``hospital_calls.json``, held to what the API's log says after a training. A call that
-comes new belongs into the gateway's or the exchange's rules first, then into the list. One that is
-marked ``sometimes`` depends on how long a run takes.
+is new belongs into the gateway's or the exchange's rules first, then into the list. What is marked
+``sometimes`` is called in long runs, when a hospital is lost or refuses, or by a command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.blobs import BlobStore
-from db.models import Message, Participation, Training
+from db.models import Client, Message, Participation, Training
 from db.queries import rounds, trainings
 from db.session import transaction
 
@@ -48,12 +48,15 @@ WHOSE: Final = {
     "weights": "{weights}",
     "hospitals": "{hospital}",
 }
+KEYS: Final = {"signing_key": "ab" * 32, "sealing_key": "cd" * 32}
 BODIES: Final[dict[str, Any]] = {
-    "get_scheduled_flow_runs": {"limit": 10},
-    "heartbeat": {"name": f"{OWN}-host"},
-    "set_state": {"state": {"type": "CRASHED", "name": "Crashed"}, "force": False},
-    "labels": {"x": "y"},
-    "identity": {"signing_key": "ab" * 32, "sealing_key": "cd" * 32},
+    "POST get_scheduled_flow_runs": {"limit": 10},
+    "POST heartbeat": {"name": f"{OWN}-host"},
+    "POST set_state": {"state": {"type": "CRASHED", "name": "Crashed"}, "force": False},
+    "PUT identity": KEYS,
+    "POST identity": {**KEYS, "signature": "ef" * 64, "proof": "ef" * 64},
+    "PUT credential": {"client_secret_sha256": "ab" * 32},
+    "POST leave": {},
 }
 FRAME: Final = b"FMED another hospital's"
 
@@ -101,6 +104,17 @@ def test_every_listed_call_is_made(made: set[tuple[str, str, bool]]) -> None:
     assert listed(sometimes=False) - made == set()
 
 
+def test_a_run_says_that_it_runs_and_how_it_ended_and_nothing_else(
+    stack: Any, training: dict[str, Any]
+) -> None:
+    ids = [run["id"] for run in stack.runs_of(training["training_id"])]
+    assert ids
+    for run_id in ids:
+        states = stack.prefect.get("/flow_run_states/", flow_run_id=run_id)
+        assert [state["name"] for state in states] == ["Scheduled", "Running", "Completed"]
+    assert stack.prefect.rows("logs", logs={"flow_run_id": {"any_": ids}}) == []
+
+
 @dataclass(frozen=True, slots=True)
 class Others:
     """What is another hospital's, by the names of the templates."""
@@ -113,8 +127,8 @@ class Others:
     def ask(self, client: httpx.Client, call: dict[str, Any]) -> httpx.Response:
         path = call["path"].format(**self.ids)
         match call["method"], path.rsplit("/", 1)[-1]:
-            case "POST" | "PATCH" | "PUT" as method, last if last in BODIES:
-                return client.request(method, path, json=BODIES[last])
+            case method, last if (body := BODIES.get(f"{method} {last}")) is not None:
+                return client.request(method, path, json=body)
             case "POST", "token":
                 return client.post(path, data=self._borrowed())
             case "PUT", "refusal":
@@ -216,7 +230,8 @@ def seen(stack: Any, others: Others) -> dict[str, Any]:
             select(Message).where(Message.round_id == others.ids["round"])
         ).all()
         found = {p.hospital_id: p.state for p in participations}
-    keys = {h["hospital_id"]: h["signing_key"] for h in stack.api.get("/hospitals")}
+        secrets = {c.hospital_id: c.generation for c in session.scalars(select(Client))}
+    keys = {h["hospital_id"]: (h["signing_key"], h["state"]) for h in stack.api.get("/hospitals")}
     workers = stack.prefect.call("POST", f"/work_pools/{OTHER}/workers/filter", json={})
     run = stack.prefect.get(f"/flow_runs/{others.ids['run']}")
     return {
@@ -227,6 +242,7 @@ def seen(stack: Any, others: Others) -> dict[str, Any]:
         "participations": found,
         "messages": len(messages),
         "keys": keys,
+        "secrets": secrets,
         "workers": {worker["name"] for worker in workers},
     }
 

@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -15,7 +15,7 @@ from db.errors import ListenerLost
 from db.notify import Notice
 
 pytestmark = pytest.mark.anyio
-ROUND = uuid4()
+ROUND = UUID("6f1c1c1e-0000-4000-8000-000000000001")
 
 
 class FakeDatabase:

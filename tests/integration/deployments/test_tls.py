@@ -20,8 +20,11 @@ from deployments.cli import main
 from deployments.errors import OperatorError
 from deployments.local_api import local_transport
 from deployments.settings import StackSettings
-from tasks.hospital.exchange import Credential, ExchangeClient, ExchangeUntrusted
+from tasks.hospital.exchange import ExchangeClient
+from tasks.hospital.exchange_errors import ExchangeUntrusted
 from tasks.hospital.tls import Trust
+from tasks.hospital.tokens import Credential, HospitalAuth
+from tasks.hospital.way import Way
 
 pytestmark = pytest.mark.integration
 
@@ -177,14 +180,11 @@ def test_a_worker_does_not_ask_again_what_a_certificate_has_answered(
     authority: Any, server: Any
 ) -> None:
     """It would for twenty seconds, as after a lost connection."""
-    port = server(authority.issue(days=(-3, -1)))
+    url = f"https://127.0.0.1:{server(authority.issue(days=(-3, -1)))}"
+    auth = HospitalAuth(url, lambda: Credential.model_validate(CREDENTIAL))
     tries: list[float] = []
-    with ExchangeClient.connect(
-        f"https://127.0.0.1:{port}",
-        Credential.model_validate(CREDENTIAL),
-        trust=Trust(ca_file=authority.file),
-        retry_for_s=20,
-    ) as exchange:
+    way = Way(url, Trust(ca_file=authority.file))
+    with ExchangeClient.connect(way, auth, retry_for_s=20) as exchange:
         exchange._retry.after = lambda state: tries.append(state.attempt_number)
         with pytest.raises(ExchangeUntrusted, match="has expired"):
             exchange.roster()

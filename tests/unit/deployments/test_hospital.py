@@ -179,7 +179,11 @@ def holding(tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for other in started:
-        other.communicate()
+        if other.stdin is not None and not other.stdin.closed:
+            other.stdin.close()
+        other.wait(timeout=30)
+        if other.stdout is not None:
+            other.stdout.close()
 
 
 async def test_a_second_process_cannot_run_the_same_site(tmp_path: Path, holding: Any) -> None:
@@ -188,7 +192,8 @@ async def test_a_second_process_cannot_run_the_same_site(tmp_path: Path, holding
     os.close(child)
     with pytest.raises(SiteBusy, match=f"north runs already on this machine, from {tmp_path}"):
         hold_site(settings)
-    other.communicate()
+    other.stdin.close()
+    assert other.wait(timeout=30) == 0
     hold_site(settings)  # with its holder's end it is free, though the file stays
     assert (tmp_path / "worker.lock").stat().st_mode & 0o777 == 0o600
     with pytest.raises(SiteBusy):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fl.contract import Column, DataContract, Label
@@ -183,10 +183,13 @@ def test_a_secret_in_the_table_shows_in_no_error(
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+LIMITS = st.floats(-1e15, 1e15)  # what a contract may name as a range
 
 
 @settings(max_examples=100, deadline=None)
-@given(bounds=st.tuples(FINITE, FINITE).filter(lambda b: b[0] < b[1]), shares=st.lists(FINITE))
+@example(bounds=(-1e15, 1e15), shares=[0.0])
+@example(bounds=(0.0, 5e-324), shares=[])
+@given(bounds=st.tuples(LIMITS, LIMITS).filter(lambda b: b[0] < b[1]), shares=st.lists(FINITE))
 def test_scaled_values_stay_within_one(bounds: tuple[float, float], shares: list[float]) -> None:
     low, high = bounds
     raw = np.clip([low, high, *shares], low, high)

@@ -43,3 +43,10 @@ def test_other_plans_cannot_share_their_noise(broken: dict[str, Any]) -> None:
 def test_epsilon_and_noise_exclude_each_other() -> None:
     with pytest.raises(ValidationError, match="not both"):
         PrivacyRequest(epsilon=3, noise_multiplier=1)
+
+
+def test_a_training_takes_no_more_than_a_hundred_thousand_steps() -> None:
+    most = {**SHARED, "noise_shares": 1, "steps_per_round": 1000, "rounds": 100}
+    assert PrivacyPlan(**most).rounds == 100
+    with pytest.raises(ValidationError, match="101 rounds of 1000 steps: 101000 steps are more"):
+        PrivacyPlan(**{**most, "rounds": 101})

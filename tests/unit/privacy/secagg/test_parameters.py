@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from privacy.errors import ParametersRefused
@@ -78,20 +79,21 @@ def test_the_encoding_shows_every_field(change):
     assert replace(GOOD).encode() == GOOD.encode()
 
 
+@example(parties=256, bits=24, noise_std=0.0)
+@example(parties=256, bits=24, noise_std=2.0)
 @given(
     parties=st.integers(3, 256),
     bits=st.integers(4, 24),
     noise_std=st.one_of(st.just(0.0), st.floats(0, 1e5)),
 )
 def test_the_modulus_holds_the_largest_sum_and_its_noise(parties, bits, noise_std):
-    value = SumParameters(
-        session=bytes(16),
-        roster=tuple(range(1, parties + 1)),
-        quorum=least_quorum(parties),
-        dimension=1,
-        bits=bits,
-        noise_std=noise_std,
-    )
+    given = {"roster": tuple(range(1, parties + 1)), "quorum": least_quorum(parties)}
+    given |= {"session": bytes(16), "dimension": 1, "bits": bits, "noise_std": noise_std}
+    if parties * (2 ** (bits - 1) - 1) + math.ceil(10 * parties**0.5 * noise_std) >= 2**31:
+        with pytest.raises(ParametersRefused, match=r"noise_std: .*beyond 2\^31"):
+            SumParameters(**given)
+        return
+    value = SumParameters(**given)
     half = 2 ** (8 * value.dtype.itemsize - 1)
     assert parties * value.largest + 10 * parties**0.5 * noise_std < half
     assert parties * 255 < 2 * half

@@ -46,6 +46,7 @@ _OAUTH_ERROR: Final[dict[str, Any]] = {
         }
     },
 }
+_OAUTH_ERRORS: Final[dict[int | str, Any]] = dict.fromkeys((400, 401, 429), _OAUTH_ERROR)
 _SECRET: Final = {**_TEXT, "format": "password"}
 
 
@@ -66,7 +67,7 @@ def _form_schema(required: str, **properties: Any) -> dict[str, Any]:
         client_secret=_SECRET,
         scope={**_TEXT, "description": "Narrows the token, space-separated."},
     ),
-    responses={400: _OAUTH_ERROR, 401: _OAUTH_ERROR, 429: _OAUTH_ERROR},
+    responses=_OAUTH_ERRORS,
 )
 async def token(request: Request, response: Response, services: ServicesDep) -> TokenResponse:
     """Issues a token to a person (``password``) or a hospital (``client_credentials``)."""
@@ -92,6 +93,7 @@ async def token(request: Request, response: Response, services: ServicesDep) -> 
     openapi_extra=_form_schema(
         "token", token=_SECRET, token_type_hint=_TEXT, client_id=_TEXT, client_secret=_SECRET
     ),
+    responses=_OAUTH_ERRORS,
 )
 async def revoke_token(request: Request, services: ServicesDep) -> Response:
     """Has a token of the caller's own refused from now on; 200 too when it is none of ours.

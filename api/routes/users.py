@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from api.auth.addresses import peer_of
@@ -19,7 +19,14 @@ from api.auth.scopes import USERS_WRITE
 from api.auth.throttle import account, address, throttled
 from api.auth.tokens import USER_PREFIX, Principal
 from api.errors import FieldError, Problem
-from api.schemas.people import NewUser, OneTimePassword, PasswordChange, RoleChange, UserView
+from api.schemas.people import (
+    NewUser,
+    OneTimePassword,
+    PasswordChange,
+    RoleChange,
+    Username,
+    UserView,
+)
 from api.services import Services, ServicesDep
 from db.models import User
 from db.queries import audit, users
@@ -28,7 +35,6 @@ from db.session import transaction
 router = APIRouter(prefix="/users", tags=["users"])
 
 Operator = Annotated[Principal, may(USERS_WRITE)]
-Username = Annotated[str, Path(min_length=1, max_length=255, pattern=r"^[^\x00]*$")]
 Change = Callable[[Session], User]
 
 

@@ -11,6 +11,8 @@ from api.auth.passwords import LEAST_PASSWORD, LONGEST_PASSWORD
 from api.schemas.base import Body, View
 from db.models import Role, UserState
 
+Username = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
 
 class TokenResponse(View):
     """RFC 6749, section 5.1."""
@@ -24,7 +26,7 @@ class TokenResponse(View):
 class NewUser(Body):
     """A person to add."""
 
-    username: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    username: Username
     role: Role
 
 

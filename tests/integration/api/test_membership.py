@@ -73,6 +73,33 @@ async def test_who_is_kept_out_is_refused_at_the_next_request(
     assert api.contents() == before
 
 
+@pytest.mark.parametrize("way", ["suspend", "end", "leave", "another secret", "joined again"])
+async def test_the_process_that_made_the_change_waits_for_no_notice(
+    api: Any, secret: str, keys_made_by: Any, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    standings = api.services.standings
+    monkeypatch.setattr(standings, "heard", lambda notice: None)
+    async with asyncio.timeout(10):
+        while not standings._listening:
+            await asyncio.sleep(0.005)
+    header = api.may(hospital="north")
+    token_held = api.services.tokens.verify(header["Authorization"].removeprefix("Bearer "))
+    assert (await api.client.get("/exchange/roster", headers=header)).status_code == 200
+    assert standings.known(token_held) is not None
+    if way == "leave":
+        await as_north(api, "POST", "/hospitals/north/leave")
+    elif way == "another secret":
+        body = {"client_secret_sha256": secret_digest("new")}
+        await as_north(api, "PUT", "/hospitals/north/credential", json=body)
+    elif way == "joined again":
+        code = (await api.invite("North", hospital_id="north", again=True)).json()["join_code"]
+        assert (await api.join(code, keys_made_by("north, anew"))).status_code == 200
+    else:
+        await decide(api, way)
+    refused = await api.client.get("/exchange/roster", headers=header)
+    assert refused.status_code == 401  # of the generation before
+
+
 async def test_who_is_taken_back_signs_in_with_what_it_had(api: Any, secret: str) -> None:
     await decide(api, "suspend")
     with Listener(api.engine) as listener:

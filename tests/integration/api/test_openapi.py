@@ -23,7 +23,11 @@ from schemathesis.specs.openapi import checks
 from api.auth.scopes import SCOPES_OF_ROLE
 from api.settings import ApiSettings
 
-pytestmark = pytest.mark.integration
+pytestmark = [
+    pytest.mark.integration,
+    # The app's own thread draws the pauses of its retries meanwhile; no strategy does.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
+]
 
 BASE: Final = "http://testserver"
 CHECKS: Final = [

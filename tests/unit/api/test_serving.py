@@ -135,5 +135,7 @@ def test_connections_outlive_a_long_poll_and_no_request_is_logged() -> None:
     config = configuration(serving(), None)
     assert config.timeout_keep_alive == KEEP_ALIVE_S >= 75
     assert config.backlog == BACKLOG >= 2048
+    assert config.ws_max_size == 65_536
+    assert config.ws_ping_interval == 60
     assert config.access_log is False
     assert config.server_header is False

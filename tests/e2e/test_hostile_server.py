@@ -211,7 +211,8 @@ def test_a_hospital_runs_nothing_that_the_server_thought_of(attacked: Attacked) 
     assert refusal in attacked.states["another flow"]["message"]
     assert refusal in attacked.states["with a command"]["message"]
     # What passes the gateway, the hospital refuses by itself.
-    print({k: v["message"] for k, v in attacked.states.items()})
+    assert "parameter 'invitation'" in attacked.states["no invitation"]["message"]
+    assert "takes nothing more" in attacked.states["an old invitation"]["message"]
     assert attacked.at_the_hospital.marks == set()
 
 

@@ -10,12 +10,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx
 import pytest
@@ -25,7 +26,8 @@ from sqlalchemy import Engine
 from api.auth.key_ring import KeyRing
 from api.auth.tokens import Tokens
 from api.certificates import pinned_context
-from db.queries import credentials, hospitals
+from db.models import utc_now
+from db.queries import credentials, hospitals, models, rounds, trainings
 from db.session import transaction
 
 pytestmark = pytest.mark.integration
@@ -94,15 +96,47 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ends_at_once_with_long_polls_open(
-    engine: Engine, database_url: str, tmp_path: Path, number: signal.Signals
-) -> None:
+def open_round(engine: Engine, keys_of: Callable[[str], dict[str, str]]) -> UUID:
+    """Opens a round to which north is invited, who can sign in."""
     with transaction(engine) as session:
-        hospitals.add_hospital(session, hospital_id="north", name="North")
+        for name in ("north", "south", "west"):
+            hospitals.add_hospital(session, hospital_id=name, name=name.title())
+            hospitals.publish_identity(session, hospital_id=name, **keys_of(name))
         credentials.add_client(
             session, client_id="north", secret_digest="0" * 64, hospital_id="north"
         )
+        training = trainings.add_training(
+            session,
+            model_id=models.add_model(session, name="heart", spec={}).id,
+            rounds=1,
+            strategy={},
+            plan={},
+            epsilon=1.0,
+            delta=1e-5,
+            least_cohort=3,
+            round_deadline_s=60.0,
+            requested_by="user:ada",
+        )
+        opened = rounds.open_round(
+            session,
+            training_id=training.id,
+            kind="training",
+            incoming_weights="0" * 64,
+            flow_run_id=None,
+            now=utc_now(),
+        )
+    return opened.id
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ends_at_once_with_long_polls_open(
+    engine: Engine,
+    database_url: str,
+    tmp_path: Path,
+    keys_of: Callable[[str], dict[str, str]],
+    number: signal.Signals,
+) -> None:
+    round_id = open_round(engine, keys_of)
     with serving(database_url, tmp_path) as (process, url):
         assert (
             read_json(tmp_path / "secrets" / "operator.json")["token_url"] == f"{url}/oauth/token"
@@ -123,7 +157,7 @@ def test_ends_at_once_with_long_polls_open(
 
         def poll() -> httpx.Response:
             return httpx.get(
-                f"{url}/exchange/work",
+                f"{url}/exchange/rounds/{round_id}/cohort",
                 params={"wait_s": 30},
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=40,

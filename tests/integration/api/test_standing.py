@@ -18,7 +18,7 @@ from api.auth.guard import admit, admit_hospital, admit_hospital_async
 from api.auth.standing import Standings
 from api.errors import Problem
 from db.models import Client
-from db.notify import REVOKED, STANDING, USERS, notify
+from db.notify import REVOKED, STANDING, USERS, Notice, notify
 from db.queries import hospitals, tokens, users
 from db.session import transaction
 
@@ -49,10 +49,27 @@ async def until(condition: Callable[[], bool]) -> None:
 async def north(api: Any) -> dict[str, str]:
     """An active hospital's header, remembered by the API."""
     await api.add_hospital("north")
-    await until(lambda: api.services.standings._listening)
+    await all_was_heard(api)
     header = api.may(hospital="north")
     assert (await roster(api, header)).status_code == 200
     return header
+
+
+async def all_was_heard(api: Any) -> None:
+    """Until the notices of what was committed before, such as of joining, have arrived."""
+    standings, heard = api.services.standings, []
+    hear, last = standings.heard, Notice(round_id=None, hospital_id="the last", kind=REVOKED)
+
+    def note(notice: Notice) -> None:
+        hear(notice)
+        heard.append(notice)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(standings, "heard", note)
+        await until(lambda: standings._listening)
+        with transaction(api.engine) as session:
+            notify(session, round_id=None, hospital_id=last.hospital_id, kind=last.kind)
+        await until(lambda: last in heard)
 
 
 async def roster(api: Any, header: dict[str, str]) -> Any:
@@ -249,5 +266,5 @@ async def test_a_hospital_that_has_left_gets_the_reason(api: Any, north: dict[st
     with transaction(api.engine) as session:
         hospitals.set_hospital_state(session, hospital_id="north", state="left")
     api.services.standings.forget_subject("hospital:north")
-    with pytest.raises(Problem, match="north is left"):
+    with pytest.raises(Problem, match="north has left"):
         await admit_hospital_async(api.services, north["Authorization"])

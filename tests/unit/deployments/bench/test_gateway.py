@@ -10,6 +10,7 @@ import pytest
 
 from deployments.bench.gateway import Measured, figures
 from deployments.bench.gateway_client import Call, Connection, hold, rate
+from deployments.bench.gateway_idle import Idle
 from deployments.bench.gateway_stack import Usage
 
 
@@ -72,7 +73,7 @@ def test_the_gateway_s_part_is_the_difference_of_the_medians_by_call() -> None:
         gateway_s={"POST set_state, twice": [0.014, 0.016, 0.030]},
         in_hands_s=[0.1, 0.2],
         running_s=[0.2, 0.4],
-        idle={"api": (Usage(0, 1, 0, 0), Usage(100, 6, 200, 150))},
+        idle=Idle(used={"api, 1,000 wait": (Usage(0, 1, 0, 0), Usage(100, 6, 200, 150))}),
     )
     found = {entry.figure: entry for entry in figures(measured)}
     added = found["POST set_state, twice: added by a call, median"]

@@ -1,5 +1,6 @@
 # make demo   the whole platform on this machine: three hospitals train a classifier together
 # make test   lint, types, import contracts and all tests
+# make test-long  three hospitals in network namespaces of their own; a demo after a demo
 # make bench  the figures of the README
 # make bench-secagg  the figures of docs/secure-aggregation.md
 # make bench-gateway  the figures of docs/dispatch.md
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types contracts pytest bench bench-secagg bench-gateway bench-privacy lock clean
+.PHONY: demo test test-long lint types contracts pytest bench bench-secagg bench-gateway bench-privacy lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -30,7 +31,11 @@ contracts: $(INSTALLED)
 # Whole stacks run one at a time: they are held to the clock.
 pytest: $(INSTALLED)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit tests/integration privacy
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -m "not long" tests/e2e
+
+# Hospitals in network namespaces of their own (root and iproute2), a demo after a demo.
+test-long: $(INSTALLED)
+	$(BIN)/pytest -m long tests/e2e
 
 bench: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.rounds

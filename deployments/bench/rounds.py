@@ -135,7 +135,7 @@ def figures(runs: list[DemoRun], floors: list[FloorRun]) -> list[Figure]:
             "median round after the first",
             [statistics.median(demo.round_s[1:]) for demo in demos],
             unit="s",
-            goal=1.5,
+            goal=1.0,
             better="lower",
         ),
         figure(

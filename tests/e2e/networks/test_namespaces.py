@@ -30,7 +30,7 @@ from deployments.stack.state import read_state
 from fl.spec import TrainingRequest
 from tasks.hospital.policy import policy_file
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 NAMES: Final = ("north", "east", "west")
 FOREIGN: Final = ("FEDMED_", "PREFECT_", "MLFLOW_")

@@ -258,7 +258,7 @@ class HospitalWorker(BaseWorker[HospitalJobConfiguration, HospitalVariables, Hos
             await anyio.sleep(_CANCEL_POLL_S)
             try:
                 flow_run = await self.client.read_flow_run(flow_run_id)
-            except (ExchangeError, httpx.HTTPError) as error:
+            except (ObjectNotFound, ExchangeError, httpx.HTTPError) as error:
                 _log.warning("could not ask whether run %s goes on: %s", flow_run_id, error)
                 continue
             if flow_run.state is not None and flow_run.state.is_cancelling():

@@ -19,6 +19,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from deployments.at_hand import exchange_at_hand
 from deployments.cli_site import (
     ApiUrl,
     DataPath,
@@ -47,7 +48,6 @@ join_app = typer.Typer()
 
 _out = Console()
 _JOIN_TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
-_RETRY_FOR_S: Final = 2.0  # a person waits
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ def _said(settings: SiteSettings, do: Callable[[ClientOf], T]) -> T:
 
     def client_of(credential: Credential) -> ExchangeClient:
         auth = HospitalAuth(settings.api_url, lambda: credential)
-        return ExchangeClient.connect(settings.way, auth, retry_for_s=_RETRY_FOR_S)
+        return exchange_at_hand(settings, auth)
 
     with explained(settings):
         return do(client_of)

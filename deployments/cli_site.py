@@ -7,11 +7,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import httpx
 import typer
 
+from deployments.at_hand import exchange_at_hand
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from tasks.hospital.exchange import ExchangeClient
@@ -21,7 +22,6 @@ from tasks.hospital.site import (
     Site,
     SiteIncomplete,
     SiteSettings,
-    auth_of,
     open_site,
     read_credential,
 )
@@ -32,8 +32,6 @@ from tasks.hospital.site_file import (
     sites_below,
     write_site_file,
 )
-
-_RETRY_FOR_S: Final = 2.0  # a person waits
 
 
 def only_site() -> str:
@@ -160,9 +158,7 @@ def reached(settings: SiteSettings) -> Iterator[ExchangeClient]:
     """
     with (
         explained(settings),
-        ExchangeClient.connect(
-            settings.way, auth_of(settings), retry_for_s=_RETRY_FOR_S
-        ) as exchange,
+        exchange_at_hand(settings) as exchange,
     ):
         yield exchange
 

@@ -191,7 +191,6 @@ def publish_identity(site: Site) -> None:
     Raises:
         ExchangeRefused: the coordinator knows other keys of this hospital.
     """
-    public = site.identity.public
     with _connect(site) as exchange:
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((httpx.TransportError, httpx.HTTPStatusError)),
@@ -200,8 +199,7 @@ def publish_identity(site: Site) -> None:
         )(
             exchange.publish_identity,
             site.settings.hospital_id,
-            signing_key=public.signing_key.hex(),
-            sealing_key=public.sealing_key.hex(),
+            **site.identity.public.to_hex(),
         )
 
 

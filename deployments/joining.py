@@ -16,9 +16,7 @@ the same keys again.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import secrets
 import shutil
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,21 +24,20 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from db.disk import sync_folder
 from deployments.errors import OperatorError
 from fl.invitation import HospitalId
 from fl.joining import code_digest, join_statement
+from privacy.secagg.keys import Identity
 from tasks.hospital.site import make_identity, make_split_key, secret_at
 from tasks.hospital.site_file import SiteFile, replace_file, sites_below, write_site_file
 from tasks.hospital.tls import AddressRefused, Trust, require_tls
+from tasks.hospital.tokens import Credential, new_client_secret
 from tasks.hospital.way import Way
 
 _MARK_DIGITS: Final = 16
-_SECRET_BYTES: Final = 32
 _CREDENTIAL: Final = "credential.json"
 _ANSWER: Final = "joined.json"
 _REPLACED: Final = "replaced"
@@ -135,8 +132,8 @@ def _join(joining: Joining, client: httpx.Client) -> SiteFile:
     else:
         answer = _ask(joining, client, keys)
         secret = (keys / "client_secret").read_text()
-        credential = {"client_id": answer.client_id, "client_secret": secret}
-        replace_file(keys / _CREDENTIAL, json.dumps(credential).encode())
+        credential = Credential(client_id=answer.client_id, client_secret=SecretStr(secret))
+        replace_file(keys / _CREDENTIAL, credential.encode())
         replace_file(answer_file, answer.model_dump_json().encode())
     _place(joining, answer.hospital_id, keys)
     return SiteFile(
@@ -149,27 +146,20 @@ def _join(joining: Joining, client: httpx.Client) -> SiteFile:
 
 def _ask(joining: Joining, client: httpx.Client, keys: Path) -> Answer:
     """Spends the code, once all that must not be lost is on the disk."""
-    make_identity(keys)
+    identity = make_identity(keys)
     make_split_key(keys)
-    secret = secret_at(
-        keys / "client_secret", lambda: secrets.token_urlsafe(_SECRET_BYTES).encode()
-    )
+    secret = secret_at(keys / "client_secret", lambda: new_client_secret().encode())
     for folder in (joining.staging, joining.staging.parent, joining.hospitals):
         sync_folder(folder)
-    return _answer_to(joining, client, join_request(joining.code, keys, secret))
+    return _answer_to(joining, client, join_request(joining.code, identity, secret))
 
 
-def join_request(code: str, keys: Path, secret: bytes) -> dict[str, str]:
+def join_request(code: str, identity: Identity, secret: bytes) -> dict[str, str]:
     """Returns what leaves the hospital: public keys, the secret's digest, the proof."""
-    signing = Ed25519PrivateKey.from_private_bytes((keys / "signing.key").read_bytes())
-    sealing = X25519PrivateKey.from_private_bytes((keys / "sealing.key").read_bytes())
-    public = {
-        "signing_key": signing.public_key().public_bytes_raw().hex(),
-        "sealing_key": sealing.public_key().public_bytes_raw().hex(),
-    }
+    public = identity.public.to_hex()
     digest = hashlib.sha256(secret).hexdigest()
     statement = join_statement(code_digest=code_digest(code), **public, secret_digest=digest)
-    proof = signing.sign(statement).hex()
+    proof = identity.signing.sign(statement).hex()
     return {"code": code, **public, "client_secret_sha256": digest, "proof": proof}
 
 

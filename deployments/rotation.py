@@ -11,12 +11,12 @@ the new: stopped anywhere, one of the two works, and `settle` finds out which.
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
+
+from pydantic import SecretStr
 
 from deployments.joining import install
 from fl.joining import replacement_statement
@@ -31,12 +31,11 @@ from tasks.hospital.site import (
     read_credential,
     write_secret,
 )
-from tasks.hospital.tokens import Credential
+from tasks.hospital.tokens import Credential, new_client_secret
 
 ClientOf = Callable[[Credential], AbstractContextManager[ExchangeClient]]
 """Opens the exchange with a credential."""
 
-_SECRET_BYTES: Final = 32
 _NEXT: Final = ".next"
 
 
@@ -49,9 +48,9 @@ def rotate_secret(settings: SiteSettings, client_of: ClientOf) -> None:
     """
     settle(settings, client_of)
     present = read_credential(settings)
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
-    content = {"client_id": present.client_id, "client_secret": secret}
-    write_secret(_next_credential(settings), json.dumps(content).encode())
+    secret = new_client_secret()
+    coming = Credential(client_id=present.client_id, client_secret=SecretStr(secret))
+    write_secret(_next_credential(settings), coming.encode())
     try:
         with client_of(present) as exchange:
             digest = hashlib.sha256(secret.encode()).hexdigest()
@@ -75,10 +74,7 @@ def rotate_identity(settings: SiteSettings, client_of: ClientOf) -> PublicIdenti
     settle(settings, client_of)
     keys = keys_directory(settings)
     old, new = make_identity(keys), make_identity(keys, suffix=_NEXT)
-    public = {
-        "signing_key": new.public.signing_key.hex(),
-        "sealing_key": new.public.sealing_key.hex(),
-    }
+    public = new.public.to_hex()
     statement = replacement_statement(
         hospital_id=settings.hospital_id,
         old_signing_key=old.public.signing_key.hex(),

@@ -8,6 +8,15 @@ GATEWAY_PATH = "/prefect/api"
 """Where the API serves Prefect to hospitals."""
 
 
+def gateway_url(api_url: str) -> str:
+    """Returns the address of Prefect's API for hospitals, below the coordinator's.
+
+    >>> gateway_url("https://fedmed.example.org/")
+    'https://fedmed.example.org/prefect/api'
+    """
+    return f"{api_url.rstrip('/')}{GATEWAY_PATH}"
+
+
 def pool_name(hospital_id: str) -> str:
     """Returns the hospital's work pool: ``hospital-<id>``, without doubling the prefix.
 

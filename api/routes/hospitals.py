@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
@@ -70,7 +70,8 @@ def list_hospitals(
 ) -> list[HospitalView]:
     """All hospitals by id."""
     with transaction(services.engine) as session:
-        return [view(session, hospital) for hospital in hospitals.list_hospitals(session)]
+        heard = hospitals.last_heard(session)
+        return [_view(hospital, heard) for hospital in hospitals.list_hospitals(session)]
 
 
 @router.get("/{hospital_id}", summary="Read a hospital")
@@ -151,6 +152,10 @@ def record(
 
 def view(session: Session, hospital: Hospital) -> HospitalView:
     """Returns a hospital as it is shown."""
+    return _view(hospital, hospitals.last_heard(session, hospital.id))
+
+
+def _view(hospital: Hospital, heard: Mapping[str, datetime]) -> HospitalView:
     return HospitalView(
         hospital_id=hospital.id,
         name=hospital.name,
@@ -158,7 +163,7 @@ def view(session: Session, hospital: Hospital) -> HospitalView:
         signing_key=hospital.signing_key,
         sealing_key=hospital.sealing_key,
         created_at=hospital.created_at,
-        last_heard_at=hospitals.last_heard(session).get(hospital.id),
+        last_heard_at=heard.get(hospital.id),
     )
 
 

@@ -119,13 +119,19 @@ def invitable_hospitals(session: Session, *, kept: bool = False) -> Sequence[Hos
     return session.scalars(found).all()
 
 
-def last_heard(session: Session) -> dict[str, datetime]:
-    """Returns when each hospital's last message of a round arrived, of those that sent one."""
-    rows = session.execute(
+def last_heard(session: Session, hospital_id: str | None = None) -> dict[str, datetime]:
+    """Returns when each hospital's last message of a round arrived, of those that sent one.
+
+    With ``hospital_id`` of that hospital alone.
+    """
+    found = (
         select(Message.hospital_id, func.max(Message.created_at))
         .where(Message.kind.in_(("enrolment", "upload", "echo", "reveal", "refusal")))
         .group_by(Message.hospital_id)
-    ).all()
+    )
+    if hospital_id is not None:
+        found = found.where(Message.hospital_id == hospital_id)
+    rows = session.execute(found).all()
     return {hospital_id: at for hospital_id, at in rows}
 
 

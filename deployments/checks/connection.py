@@ -13,15 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from deployments.at_hand import exchange_at_hand
 from deployments.checks.report import Finding, Place, fail, ok, warn
 from fl.addresses import is_loopback
-from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.exchange_errors import ExchangeError
-from tasks.hospital.site import auth_of, read_credential
+from tasks.hospital.site import read_credential
 from tasks.hospital.tls import AddressRefused
 
 _TIMEOUT_S: Final = 10.0
-_RETRY_FOR_S: Final = 2.0
 _CERTIFICATE_WARNS: Final = timedelta(days=14)
 _CLOCK_WARNS_S: Final = 5.0
 _CLOCK_FAILS_S: Final = 60.0
@@ -86,9 +85,7 @@ def check_credential(place: Place) -> Iterator[Finding]:
     settings = place.settings
     credential = read_credential(settings)
     try:
-        with ExchangeClient.connect(
-            settings.way, auth_of(settings), retry_for_s=_RETRY_FOR_S
-        ) as exchange:
+        with exchange_at_hand(settings) as exchange:
             members = len(exchange.roster())
     except (ExchangeError, httpx.HTTPError) as error:
         yield fail(f"{error}: a new join code makes a new one, if the operator says so")

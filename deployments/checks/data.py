@@ -16,16 +16,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import httpx
 
+from deployments.at_hand import exchange_at_hand
 from deployments.checks.report import Finding, Place, fail, ok, warn
-from tasks.hospital.exchange import ExchangeClient, OfferedModel
+from tasks.hospital.exchange import OfferedModel
 from tasks.hospital.exchange_errors import ExchangeError
-from tasks.hospital.site import SiteSettings, auth_of, keys_directory, make_split_key
-
-_RETRY_FOR_S: Final = 2.0
+from tasks.hospital.site import SiteSettings, keys_directory, make_split_key
 
 
 def check_data(place: Place) -> Iterator[Finding]:
@@ -146,9 +145,7 @@ def _private_step(settings: SiteSettings, model: OfferedModel, table: Any) -> di
 
 
 def _newest(settings: SiteSettings) -> list[OfferedModel]:
-    with ExchangeClient.connect(
-        settings.way, auth_of(settings), retry_for_s=_RETRY_FOR_S
-    ) as exchange:
+    with exchange_at_hand(settings) as exchange:
         newest: dict[str, OfferedModel] = {}
         for model in sorted(exchange.models(), key=lambda model: (model.name, model.version)):
             newest[model.name] = model

@@ -13,10 +13,10 @@ from typing import Final
 import httpx
 
 from db.errors import LedgerBroken, LedgerRolledBack
+from deployments.at_hand import exchange_at_hand
 from deployments.checks.report import Finding, Place, fail, ok, warn
 from fl.errors import PolicyError
 from privacy.errors import PrivacyError
-from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.exchange_errors import ExchangeError
 from tasks.hospital.peers import find_peers
 from tasks.hospital.policy import policy_file, read_policy
@@ -28,7 +28,6 @@ _GIB: Final = 1 << 30
 _FREE_WARNS: Final = 2 * _GIB
 _FREE_FAILS: Final = _GIB // 4
 _POLICY_WARNS: Final = timedelta(days=14)
-_RETRY_FOR_S: Final = 2.0
 
 
 def check_disk(place: Place) -> Iterator[Finding]:
@@ -86,9 +85,8 @@ def check_ledger(place: Place) -> Iterator[Finding]:
 def check_peers(place: Place) -> Iterator[Finding]:
     """Whose keys are accepted here, of the hospitals that rounds invite."""
     site = open_site(place.settings)
-    settings = place.settings
     try:
-        with ExchangeClient.connect(settings.way, site.auth, retry_for_s=_RETRY_FOR_S) as exchange:
+        with exchange_at_hand(site.settings) as exchange:
             peers = find_peers(site, exchange.roster())
     except (ExchangeError, httpx.HTTPError) as error:
         yield fail(f"the coordinator does not show the other hospitals: {error}")
@@ -98,7 +96,7 @@ def check_peers(place: Place) -> Iterator[Finding]:
         accept = f"`fedmed hospital accept {peer.hospital_id} FINGERPRINT`"
         if peer.state == "changed":
             yield fail(f"{peer.hospital_id} has other keys than before: ask it, then {accept}")
-        elif peer.state == "not accepted" and settings.peers == "accepted":
+        elif peer.state == "not accepted" and site.settings.peers == "accepted":
             yield warn(f"{peer.hospital_id} is not accepted: ask it for its fingerprint, {accept}")
     yield ok(f"{len(accepted)} of {len(peers)} other hospitals are accepted")
 

@@ -13,7 +13,7 @@ from deployments.confine import allowed_environment
 from deployments.settings import LOOPBACK, StackSettings
 from deployments.stack.databases import Databases
 from deployments.stack.prefect_secret import prefect_secret
-from fl.names import GATEWAY_PATH
+from fl.names import gateway_url
 from tasks.hospital.tls import Trust
 
 NO_TELEMETRY: Final = {
@@ -146,7 +146,7 @@ def services(
 def hospital_prefect(api_url: str, trust: Trust) -> dict[str, str]:
     """Returns how a hospital's process reaches Prefect: through the coordinator's gateway."""
     return {
-        "PREFECT_API_URL": f"{api_url.rstrip('/')}{GATEWAY_PATH}",
+        "PREFECT_API_URL": gateway_url(api_url),
         **trust.prefect_environment(),
     }
 

@@ -54,6 +54,13 @@ class PublicIdentity:
         except ValueError as error:
             raise ParametersRefused(f"an identity key is not hexadecimal: {error}") from error
 
+    def to_hex(self) -> dict[str, str]:
+        """Returns both keys in hexadecimal digits, under the names that `from_hex` takes."""
+        return {
+            "signing_key": self.signing_key.hex(),
+            "sealing_key": self.sealing_key.hex(),
+        }
+
     def fingerprint(self) -> str:
         """Returns 128 bits of the SHA-256 of both keys, for people to compare.
 

@@ -9,8 +9,6 @@ installed code is the one that was there when a person approved it, or at the fi
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, Va
 
 from fl.invitation import Digest
 from tasks.hospital.site import SiteSettings, write_secret
+from tasks.hospital.site_file import replace_file
 
 _FILE: Final = "allowed-flows.json"
 
@@ -89,11 +88,7 @@ def approve_code(settings: SiteSettings, installed: Mapping[str, str], *, now: d
     """Records these flows and hashes, and no others, as approved; returns where."""
     path = allowed_flows_file(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{_FILE}-", delete=False) as file:
-        file.write(_text(installed, now))  # the file's mode is 0600
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    replace_file(path, _text(installed, now))
     return path
 
 

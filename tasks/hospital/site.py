@@ -25,7 +25,7 @@ from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
-from fl.names import GATEWAY_PATH
+from fl.names import gateway_url
 from fl.spec import LEAST_COHORT
 from privacy.secagg.keys import Identity
 from tasks.hospital.ledger import HospitalLedger
@@ -95,7 +95,7 @@ class SiteSettings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """The address under which the coordinator serves Prefect's API to this hospital."""
-        return f"{self.api_url.rstrip('/')}{GATEWAY_PATH}"
+        return gateway_url(self.api_url)
 
     @property
     def trust(self) -> Trust:

@@ -8,6 +8,8 @@ The credential is read anew for every token, so that a rotated one is taken up w
 
 from __future__ import annotations
 
+import json
+import secrets
 import time
 from collections.abc import Callable, Generator
 from http import HTTPStatus
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from tasks.hospital.exchange_errors import CredentialRefused, ExchangeRefused
 
 _MARGIN_S: Final = 30.0
+_SECRET_BYTES: Final = 32
 _REFUSED: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -29,6 +32,16 @@ class Credential(BaseModel):
 
     client_id: str
     client_secret: SecretStr
+
+    def encode(self) -> bytes:
+        """Returns the content of the file in which a hospital keeps it, the secret included."""
+        secret = self.client_secret.get_secret_value()
+        return json.dumps({"client_id": self.client_id, "client_secret": secret}).encode()
+
+
+def new_client_secret() -> str:
+    """Returns 256 random bits as text, made at the hospital."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 class IssuedToken(BaseModel):

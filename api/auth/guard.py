@@ -106,11 +106,6 @@ def may(*scopes: str) -> Any:
     return Security(authenticate, scopes=list(scopes))
 
 
-def admit_hospital(services: Services, authorization: str | None) -> HospitalCaller:
-    """As `admit`, for a hospital that takes part in rounds."""
-    return _hospital(admit(services, authorization, scopes=[EXCHANGE]))
-
-
 async def admit_hospital_async(services: Services, authorization: str | None) -> HospitalCaller:
     """As `admit_async`, for a hospital that takes part in rounds."""
     return _hospital(await admit_async(services, authorization, scopes=[EXCHANGE]))

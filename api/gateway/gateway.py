@@ -35,14 +35,14 @@ class Gateway:
     Attributes:
         upstream: the Prefect server.
         own: whose Prefect's objects are.
-        dispatch: when to ask for work; without it every question is passed on at once.
+        dispatch: when to ask for work.
         sockets: open event sockets by hospital.
         askings: bounds how many questions for work are asked upstream at a time.
     """
 
     upstream: Upstream
     own: OwnObjects
-    dispatch: Dispatch | None = None
+    dispatch: Dispatch
     sockets: Counter[str] = field(default_factory=Counter)
     askings: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(_ASKINGS_AT_A_TIME)

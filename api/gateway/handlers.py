@@ -88,9 +88,8 @@ async def _get_runs(gateway: Gateway, asked: Asked) -> Answer:
         for item in found:
             run = item["flow_run"]
             gateway.own.saw_run(asked.pool, run["id"], run.get("state_type"))
-        if gateway.dispatch is not None:
-            gateway.dispatch.looked(asked.pool, found=bool(found))
-        if found or gateway.dispatch is None:
+        gateway.dispatch.looked(asked.pool, found=bool(found))
+        if found:
             return answer
 
 

@@ -175,12 +175,9 @@ async def _has_work(
     A hospital that has left, or whose standing has changed, is not asked for: its next call is
     admitted anew.
     """
-    dispatch = services.gateway.dispatch
-    if dispatch is None:
-        return True
     with services.hub.subscribe([standing_of(caller.hospital_id)]) as standing:
         work = asyncio.create_task(
-            dispatch.await_work(pool_name(caller.hospital_id), deadline=deadline)
+            services.gateway.dispatch.await_work(pool_name(caller.hospital_id), deadline=deadline)
         )
         others = [
             asyncio.create_task(standing.wait(deadline)),

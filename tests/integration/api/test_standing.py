@@ -14,7 +14,7 @@ from anyio import to_thread
 from jose import jwt
 from sqlalchemy import Engine, event, text, update
 
-from api.auth.guard import admit, admit_hospital, admit_hospital_async
+from api.auth.guard import admit, admit_hospital_async
 from api.auth.standing import Standings
 from api.errors import Problem
 from db.models import Client
@@ -107,7 +107,7 @@ async def test_who_stands_well_is_asked_about_once(api: Any, north: dict[str, st
     assert caller.token_id == UUID(claims["jti"])
     assert caller.expires_at is not None
     assert caller.expires_at.timestamp() == claims["exp"]
-    assert await to_thread.run_sync(admit_hospital, api.services, north["Authorization"]) == caller
+    assert await admit_hospital_async(api.services, north["Authorization"]) == caller
 
 
 async def test_who_is_new_costs_one_statement(api: Any, north: dict[str, str]) -> None:

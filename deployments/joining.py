@@ -26,13 +26,13 @@ from typing import Final
 import httpx
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from db.disk import sync_folder
+from db.disk import replace_file, sync_folder
 from deployments.errors import OperatorError
 from fl.invitation import HospitalId
 from fl.joining import code_digest, join_statement
 from privacy.secagg.keys import Identity
 from tasks.hospital.site import make_identity, make_split_key, secret_at
-from tasks.hospital.site_file import SiteFile, replace_file, sites_below, write_site_file
+from tasks.hospital.site_file import SiteFile, sites_below, write_site_file
 from tasks.hospital.tls import AddressRefused, Trust, require_tls
 from tasks.hospital.tokens import Credential, new_client_secret
 from tasks.hospital.way import Way

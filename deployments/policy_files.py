@@ -12,8 +12,9 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
+from db.disk import write_new_file
 from tasks.hospital.policy import policy_file
-from tasks.hospital.site import SiteSettings, write_secret
+from tasks.hospital.site import SiteSettings
 
 _FIRST_HOLDS: Final = timedelta(days=365)
 
@@ -87,7 +88,7 @@ def _write(settings: SiteSettings, text: str) -> Path | None:
     path = policy_file(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_secret(path, text.encode())  # of mode 0600
+        write_new_file(path, text.encode())  # of mode 0600
     except FileExistsError:
         return None
     return path

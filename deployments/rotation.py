@@ -18,6 +18,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from db.disk import write_new_file
 from deployments.joining import install
 from fl.joining import replacement_statement
 from privacy.secagg.keys import PublicIdentity
@@ -29,7 +30,6 @@ from tasks.hospital.site import (
     keys_directory,
     make_identity,
     read_credential,
-    write_secret,
 )
 from tasks.hospital.tokens import Credential, new_client_secret
 
@@ -50,7 +50,7 @@ def rotate_secret(settings: SiteSettings, client_of: ClientOf) -> None:
     present = read_credential(settings)
     secret = new_client_secret()
     coming = Credential(client_id=present.client_id, client_secret=SecretStr(secret))
-    write_secret(_next_credential(settings), coming.encode())
+    write_new_file(_next_credential(settings), coming.encode())
     try:
         with client_of(present) as exchange:
             digest = hashlib.sha256(secret.encode()).hexdigest()

@@ -5,12 +5,13 @@ key = read_or_create(directory / "signing-key.pem", make_key)
 
 from __future__ import annotations
 
-import os
 import stat
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from db.disk import replace_file, write_new_file
 
 DIRECTORY_MODE: Final = 0o700
 _OTHERS_MAY_READ: Final = 0o077
@@ -32,13 +33,9 @@ def read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
     """
     _ensure_directory(path.parent)
     if not path.exists():
-        complete = _write_beside(path, make())
-        try:
-            os.link(complete, path)
-        except FileExistsError:
-            pass  # another process was first: its file is the one to read
-        finally:
-            complete.unlink()
+        # Another process may be first: its file is the one to read.
+        with suppress(FileExistsError):
+            write_new_file(path, make())
     return read(path)
 
 
@@ -54,22 +51,12 @@ def read(path: Path) -> bytes:
 
 def replace(path: Path, data: bytes) -> None:
     """Replaces the file at once: a reader sees the old bytes or the new ones."""
-    _write_beside(path, data).replace(path)
+    replace_file(path, data)
 
 
 def _ensure_directory(directory: Path) -> None:
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     _refuse(directory, _OTHERS_MAY_REPLACE, "chmod 700")
-
-
-def _write_beside(path: Path, data: bytes) -> Path:
-    """Writes the bytes, synced, to a new file of mode 0600 in the same directory."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name)
 
 
 def _refuse(path: Path, forbidden: int, remedy: str) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from db.disk import replace_file
 from db.errors import LedgerBroken, LedgerRolledBack
 from deployments.at_hand import exchange_at_hand
 from deployments.checks.report import Finding, Place, fail, ok, warn
@@ -21,7 +22,6 @@ from tasks.hospital.exchange_errors import ExchangeError
 from tasks.hospital.peers import find_peers
 from tasks.hospital.policy import policy_file, read_policy
 from tasks.hospital.site import keys_directory, open_ledger, open_site
-from tasks.hospital.site_file import replace_file
 from tasks.hospital.stop import is_stopped
 
 _GIB: Final = 1 << 30

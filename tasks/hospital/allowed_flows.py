@@ -16,9 +16,9 @@ from typing import Annotated, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from db.disk import replace_file, write_new_file
 from fl.invitation import Digest
-from tasks.hospital.site import SiteSettings, write_secret
-from tasks.hospital.site_file import replace_file
+from tasks.hospital.site import SiteSettings
 
 _FILE: Final = "allowed-flows.json"
 
@@ -99,7 +99,7 @@ def record_first_code(
     path = allowed_flows_file(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_secret(path, _text(installed, now))
+        write_new_file(path, _text(installed, now))
     except FileExistsError:
         return None
     return path

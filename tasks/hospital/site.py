@@ -6,9 +6,7 @@ site = open_site(settings)
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from db.disk import sync_folder
+from db.disk import write_new_file
 from db.site_approvals import SiteApprovals
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
@@ -220,16 +218,6 @@ def read_credential(settings: SiteSettings) -> Credential:
         ) from None
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Writes a secret that only the owner can read; never replaces one."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:
-        file.write(content)  # the file's mode is 0600
-        file.flush()
-        os.fsync(file.fileno())
-        os.link(file.name, path)  # whole, or not at all
-    sync_folder(path.parent)
-
-
 def keys_directory(settings: SiteSettings) -> Path:
     """Returns the directory of the site's secrets, which is made when it is missing."""
     keys = settings.hospital_home / "keys"
@@ -255,7 +243,7 @@ def make_split_key(keys: Path) -> bytes:
 def secret_at(path: Path, make: Callable[[], bytes]) -> bytes:
     """Returns a secret; makes it when it is missing. It is on the disk when this returns."""
     if not path.exists():
-        write_secret(path, make())
+        write_new_file(path, make())
     return path.read_bytes()
 
 

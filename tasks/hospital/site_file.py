@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from db.disk import sync_folder
+from db.disk import replace_file
 from fl.invitation import HospitalId
 
 NAME: Final = "site.json"
@@ -85,18 +83,3 @@ def sites_below(hospitals: Path) -> list[SiteFile]:
         return []
     found = (read_site_file(folder) for folder in sorted(hospitals.iterdir()))
     return [site for site in found if site is not None]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file of mode 0600, in place of any that is there; whole and on the disk."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import pytest
 
+from db.disk import write_new_file
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from privacy.ledger import Charge, Limits, Reservation
 from privacy.mechanisms import Gaussian, Repeated
 from tasks.hospital.ledger import HospitalLedger
 from tasks.hospital.policy import policy_file
-from tasks.hospital.site import SiteSettings, credential_file, open_ledger, write_secret
+from tasks.hospital.site import SiteSettings, credential_file, open_ledger
 
 POLICY = """\
 expires: 9999-12-31
@@ -34,7 +35,7 @@ NORTH = ("--hospital-id", "north")
 def site(settings: StackSettings, tmp_path: Path) -> SiteSettings:
     place = settings.site("north", tmp_path, peers=None)
     credential_file(place).write_text('{"client_id": "north", "client_secret": "s3cret"}')
-    write_secret(policy_file(place), POLICY.encode())
+    write_new_file(policy_file(place), POLICY.encode())
     return place
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from db.disk import write_new_file
 from deployments.checks.report import Finding, Place
 from deployments.policy_files import write_first_policy
-from tasks.hospital.site import SiteSettings, open_site, write_secret
+from tasks.hospital.site import SiteSettings, open_site
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -28,7 +29,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SiteSettings:
     keys = settings.hospital_home / "keys"
     keys.mkdir(mode=0o700, parents=True)
     credential = {"client_id": "north", "client_secret": "s3cret"}
-    write_secret(keys / "credential.json", json.dumps(credential).encode())
+    write_new_file(keys / "credential.json", json.dumps(credential).encode())
     open_site(settings)
     write_first_policy(settings, today=date(2026, 5, 1))
     return settings

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
+from db.disk import write_new_file
 from fl.architectures import initial_weights
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.messages import (
@@ -32,7 +33,7 @@ from privacy.secagg import (
     SecureSum,
     SumResult,
 )
-from tasks.hospital.site import Site, SiteSettings, open_site, write_secret
+from tasks.hospital.site import Site, SiteSettings, open_site
 
 SPEC: Final = ModelSpec.model_validate(
     {
@@ -84,14 +85,14 @@ def settings(tmp_path: Path) -> SiteSettings:
 def site(settings: SiteSettings) -> Site:
     keys = settings.hospital_home / "keys"
     keys.mkdir(parents=True)
-    write_secret(keys / "credential.json", b'{"client_id": "north", "client_secret": "s3cret"}')
+    write_new_file(keys / "credential.json", b'{"client_id": "north", "client_secret": "s3cret"}')
     generator = np.random.default_rng(0)
     rows = [
         f"{radius:.3f},{texture:.3f},{int(radius > 15)}"
         for radius, texture in generator.uniform(0, 30, (80, 2))
     ]
     settings.data_path.write_text("\n".join(["radius,texture,malignant", *rows]))
-    write_secret(settings.hospital_home / "policy.yaml", UNATTENDED.encode())
+    write_new_file(settings.hospital_home / "policy.yaml", UNATTENDED.encode())
     return open_site(settings)
 
 

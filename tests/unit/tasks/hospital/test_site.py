@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from db.disk import write_new_file
 from tasks.hospital.site import (
     Site,
     SiteIncomplete,
@@ -15,7 +16,6 @@ from tasks.hospital.site import (
     credential_file,
     open_site,
     read_credential,
-    write_secret,
 )
 
 
@@ -43,7 +43,7 @@ def test_the_keys_directory_is_closed_to_others(settings: SiteSettings) -> None:
 
 def test_two_hospitals_have_nothing_in_common(site: Site, tmp_path: Path) -> None:
     other = site.settings.model_copy(update={"hospital_home": tmp_path / "south"})
-    write_secret(credential_file(other), b'{"client_id": "south", "client_secret": "x"}')
+    write_new_file(credential_file(other), b'{"client_id": "south", "client_secret": "x"}')
     opened = open_site(other)
     assert opened.split_key != site.split_key
     assert opened.identity.public != site.identity.public
@@ -69,9 +69,9 @@ def test_a_credential_is_read_and_never_shown(site: Site) -> None:
 
 def test_a_secret_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    write_secret(path, b"first")
+    write_new_file(path, b"first")
     with pytest.raises(FileExistsError):
-        write_secret(path, b"second")
+        write_new_file(path, b"second")
     assert path.read_bytes() == b"first"
     assert mode(path) == 0o600
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from db.disk import replace_file
 from tasks.hospital.site_file import (
     SiteFile,
     SiteFileBroken,
     read_site_file,
-    replace_file,
     sites_below,
     write_site_file,
 )

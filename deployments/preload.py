@@ -49,16 +49,18 @@ def _warm_up() -> None:
     """
     import numpy as np
 
+    from fl.architecture_spec import Mlp
     from fl.architectures import build
-    from fl.contract import Column, DataContract, Label
-    from fl.data import Table, split
-    from fl.spec import Mlp, ModelSpec
+    from fl.contract import DataContract, Label, NumberColumn
+    from fl.spec import ModelSpec
+    from fl.split import split
+    from fl.table import Table
     from fl.training import train_locally
     from privacy.noise import SecureGenerator
     from privacy.plan import PrivacyPlan
 
     contract = DataContract(
-        columns=tuple(Column(name=f"x{i}", minimum=-1, maximum=1) for i in range(4)),
+        columns=tuple(NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(4)),
         label=Label(name="y"),
     )
     spec = ModelSpec(name="warm-up", architecture=Mlp(hidden=(8, 4)), contract=contract)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fl.data import Table
+from fl.table import Table
 from privacy.plan import PrivacyPlan
 
 

@@ -21,11 +21,11 @@ from torch import nn
 
 from fl.architectures import build, load_weights, weights_of
 from fl.arrays import record_of
-from fl.data import Split, Table
 from fl.errors import ModelError
 from fl.evaluation import ScoreHistogram, score_histogram
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
+from fl.table import Split, Table
 from fl.training import train_locally
 from privacy.errors import PrivacyError
 from privacy.noise import SecureGenerator

@@ -25,76 +25,24 @@ rules and counts of rows. The rules are
 from __future__ import annotations
 
 import hashlib
-import hmac
 import io
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fl.contract import Column, DataContract, Label
+from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ContractViolation, Violation
-
-LEAST_KEY_BYTES: Final = 16
+from fl.table import Table
 
 # Python's float() reads more than a data steward means: "nan", "1_000", digits of other scripts.
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """A hospital's rows, ready for a model.
-
-    Attributes:
-        features: float32, shape (n, d), each column scaled to -1 … 1 by its public range.
-        labels: float32, shape (n,): 1 for the positive class, 0 for the negative.
-        patients: int64, shape (n,): each row's patient, 0 to p - 1, every number in use; None where
-            each row counts as a patient of its own.
-        patient_digests: uint8, shape (p, 32): the SHA-256 of each patient's identifier, which no
-            change of other rows moves; None where ``patients`` is. Private, like the rows.
-    """
-
-    features: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    patients: NDArray[np.int64] | None = None
-    patient_digests: NDArray[np.uint8] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def one_class_only(self) -> bool:
-        """Whether a class is missing. That is allowed, but worth a warning to the data steward."""
-        return len(np.unique(self.labels)) < 2
-
-    def rows(self, chosen: NDArray[np.bool_]) -> Table:
-        """Returns the chosen rows (bool, shape (n,)); their patients are numbered anew."""
-        features, labels = self.features[chosen], self.labels[chosen]
-        if self.patients is None:
-            return Table(features, labels)
-        kept, patients = np.unique(self.patients[chosen], return_inverse=True)
-        digests = None if self.patient_digests is None else self.patient_digests[kept]
-        return Table(features, labels, patients.astype(np.int64), digests)
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A table in two parts: one to train on, one that training never sees.
-
-    Attributes:
-        train: rows to train on, all of each patient's.
-        held_out: rows to evaluate on, one of each patient, so that a patient adds one to one count.
-    """
-
-    train: Table
-    held_out: Table
 
 
 def load_table(path: Path, contract: DataContract) -> Table:
@@ -116,47 +64,6 @@ def load_table(path: Path, contract: DataContract) -> Table:
     if isinstance(outcome, Table):
         return outcome
     raise ContractViolation(outcome)
-
-
-def split(table: Table, *, key: bytes, held_out: float = 0.25) -> Split:
-    """Splits a table by a keyed hash of each patient's identifier, or of each row's content.
-
-    A side depends on the patient (the row, where the table names no patients) and the key alone: it
-    stays when rows are reordered or others come and go, equal rows fall on one side, and a patient
-    more or less moves no other, which the privacy accounting needs.
-
-    Of a patient's held-out rows the one whose keyed hash is the least is kept and the others are
-    not used: a patient of many rows would otherwise change many of the counts that an evaluation
-    releases.
-
-    Args:
-        table: n rows.
-        key: the hospital's own secret, at least 16 bytes; without it nobody can tell a side.
-        held_out: share of patients, or of distinct rows, held out in expectation, strictly between
-            0 and 1.
-
-    Raises:
-        ValueError: a key too short, a share out of its bounds, or patients without digests.
-    """
-    if len(key) < LEAST_KEY_BYTES:
-        raise ValueError(f"split: a key of {len(key)} bytes, at least {LEAST_KEY_BYTES} needed")
-    if not 0 < held_out < 1:
-        raise ValueError(f"split: held_out {held_out} must lie strictly between 0 and 1")
-    # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
-    rows = np.column_stack([table.features, table.labels]).astype("<f4") + np.float32(0)
-    hashes = _keyed_hashes(key, rows)
-    limit = int(held_out * 2**64)
-    if table.patients is None:
-        out = hashes < limit
-        return Split(train=table.rows(~out), held_out=table.rows(out))
-    if table.patient_digests is None:
-        raise ValueError("split: the table names patients without digests of their identifiers")
-    # A key of its own: identifiers and rows must not share a space of hashes.
-    patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
-    out = (_keyed_hashes(patient_key, table.patient_digests) < limit)[table.patients]
-    return Split(
-        train=table.rows(~out), held_out=table.rows(out & _first_of_each(table.patients, hashes))
-    )
 
 
 def features_of(frame: pd.DataFrame, contract: DataContract) -> NDArray[np.float32]:
@@ -281,24 +188,6 @@ def _patients(
     return numbers.astype(np.int64), np.frombuffer(digests, np.uint8).reshape(-1, 32), violations
 
 
-def _keyed_hashes(key: bytes, values: NDArray[Any]) -> NDArray[np.uint64]:
-    """The first eight bytes of each row's HMAC, as a number: uint64, shape (n,)."""
-    digests = (hmac.digest(key, value.tobytes(), "sha256") for value in values)
-    return np.fromiter(
-        (int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, count=len(values)
-    )
-
-
-def _first_of_each(patients: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether a row is the one of its patient with the least hash; one of equal rows is."""
-    order = np.lexsort((hashes, patients))
-    first = np.ones(len(order), bool)
-    first[1:] = patients[order[1:]] != patients[order[:-1]]
-    chosen = np.zeros(len(order), bool)
-    chosen[order[first]] = True
-    return chosen
-
-
 def _numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Returns values, NaN where there is no number, and where a cell is empty."""
     if pd.api.types.is_numeric_dtype(cells):
@@ -315,10 +204,10 @@ def _numbers(cells: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     return np.where(missing, np.nan, values), missing
 
 
-def _scaled(values: NDArray[np.float64], column: Column) -> NDArray[np.float32]:
+def _scaled(values: NDArray[np.float64], column: NumberColumn) -> NDArray[np.float32]:
     # The width of a range of finite numbers may itself be too large for a float; its half is not.
     scale = 1.0 if math.isfinite(column.maximum - column.minimum) else 0.5
-    low, high = column.minimum * scale, column.maximum * scale
+    low, high = column.scale[0] * scale, column.scale[1] * scale
     return (2 * ((values * scale - low) / (high - low)) - 1).astype(np.float32)
 
 

@@ -1,24 +1,23 @@
 """What a model is and what a training asks for: frozen values, free of PyTorch and Flower.
 
-spec = ModelSpec(name="breast-cancer", architecture=Mlp(hidden=(64, 32)), contract=contract)
-request = TrainingRequest(model="breast-cancer", rounds=10, strategy=FedAvg())
+spec = ModelSpec(name="breast-cancer", architecture=Logistic(), contract=contract)
+request = TrainingRequest(model="breast-cancer", privacy=PrivacyRequest(epsilon=1))
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Annotated, Final, Literal, Self, assert_never
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from fl.architecture_spec import MOST_PARAMETERS, Architecture, standardises
 from fl.contract import DataContract
+from fl.strategy_spec import Momentum, Positive, StrategySpec
 from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds, require_bounded_steps
 
 LEAST_COHORT = 3  # a sum of two shows each of them the other
 DEFAULT_PURPOSE = "research"
-MOST_PARAMETERS: Final = 64_000_000
-"""Most parameters of a model: 256 MB of weights, which a hospital holds several times."""
 
 
 def most_colluding(hospitals: int) -> int:
@@ -28,30 +27,10 @@ def most_colluding(hospitals: int) -> int:
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Positive = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
-Momentum = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Logistic(_Frozen):
-    """A linear model."""
-
-    kind: Literal["logistic"] = "logistic"
-
-
-class Mlp(_Frozen):
-    """A multilayer perceptron with ReLU; ``hidden`` gives the widths of its hidden layers."""
-
-    kind: Literal["mlp"] = "mlp"
-    hidden: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(min_length=1, max_length=8)
-    ] = (64, 32)
-
-
-Architecture = Annotated[Logistic | Mlp, Field(discriminator="kind")]
 
 
 class Hyperparameters(_Frozen):
@@ -93,56 +72,26 @@ class ModelSpec(_Frozen):
     hyperparameters: Hyperparameters = Hyperparameters()
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """The width of each layer, from the contract's columns to the one logit."""
-        inputs = len(self.contract.columns)
-        match self.architecture:
-            case Logistic():
-                return (inputs, 1)
-            case Mlp(hidden=hidden):
-                return (inputs, *hidden, 1)
-        assert_never(self.architecture)
+    def standardises(self) -> bool:
+        """Whether a training begins by finding its features' centre and spread."""
+        return standardises(self.architecture)
+
+    @model_validator(mode="after")
+    def _reads_what_the_contract_names(self) -> Self:
+        reads, named = self.architecture.reads, "images" if self.contract.images else "columns"
+        if reads not in ("any", named):
+            raise ValueError(
+                f"architecture {self.architecture.kind!r} reads {reads}, "
+                f"but the contract names {named}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_a_hospital(self) -> Self:
-        parameters = sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.widths))
+        parameters = self.architecture.parameters(self.contract.shape)
         if parameters > MOST_PARAMETERS:
             raise ValueError(f"architecture: {parameters} parameters, {MOST_PARAMETERS} at most")
         return self
-
-
-class FedAvg(_Frozen):
-    """The weighted mean of the hospitals' weights (McMahan et al. 2017)."""
-
-    kind: Literal["fedavg"] = "fedavg"
-
-
-class FedAvgM(_Frozen):
-    """FedAvg with momentum at the coordinator (Hsu et al. 2019)."""
-
-    kind: Literal["fedavgm"] = "fedavgm"
-    server_learning_rate: Positive = 1.0
-    server_momentum: Momentum = 0.9
-
-
-class FedAdam(_Frozen):
-    """Adam at the coordinator (Reddi et al. 2021)."""
-
-    kind: Literal["fedadam"] = "fedadam"
-    eta: Positive = 0.01
-    beta_1: Momentum = 0.9
-    beta_2: Momentum = 0.99
-    tau: Positive = 1e-3
-
-
-class FedProx(_Frozen):
-    """FedAvg with a proximal term at the hospital (Li et al. 2020)."""
-
-    kind: Literal["fedprox"] = "fedprox"
-    proximal_mu: Positive = 0.01
-
-
-StrategySpec = Annotated[FedAvg | FedAvgM | FedAdam | FedProx, Field(discriminator="kind")]
 
 
 class TrainingRequest(_Frozen):
@@ -151,7 +100,8 @@ class TrainingRequest(_Frozen):
     Attributes:
         model: name of a registered model.
         purpose: what the model is for, in one word; hospitals hold it to their policy.
-        rounds: rounds to train.
+        rounds: rounds to train. None, here and below: as the recipe for the model's architecture
+            and the epsilon has it (`fl.recipes`).
         strategy: how the coordinator turns the mean update into new weights.
         privacy: the epsilon to stay under, or the noise, and the public sampling constants.
         least_cohort: fewest hospitals with which a round may run; never below three.
@@ -162,8 +112,8 @@ class TrainingRequest(_Frozen):
 
     model: ModelName
     purpose: Purpose = DEFAULT_PURPOSE
-    rounds: Rounds = 10
-    strategy: StrategySpec = FedAvg()
+    rounds: Rounds | None = None
+    strategy: StrategySpec | None = None
     privacy: PrivacyRequest = PrivacyRequest()
     least_cohort: Annotated[int, Field(ge=LEAST_COHORT, le=256)] = LEAST_COHORT
     round_deadline_s: Annotated[float, Field(ge=5, le=86_400)] = 120.0
@@ -171,7 +121,8 @@ class TrainingRequest(_Frozen):
 
     @model_validator(mode="after")
     def _steps_are_bounded(self) -> Self:
-        require_bounded_steps(steps_per_round=self.privacy.steps, rounds=self.rounds)
+        if self.rounds is not None:
+            require_bounded_steps(steps_per_round=self.privacy.steps, rounds=self.rounds)
         return self
 
     @model_validator(mode="after")

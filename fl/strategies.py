@@ -19,7 +19,7 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
 
-from fl import spec as specs
+from fl import strategy_spec as specs
 from fl.errors import StrategyError
 
 _COMPARES = "it compares the hospitals' updates with each other"

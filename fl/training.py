@@ -27,12 +27,12 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from fl.batches import Batches, Part
-from fl.data import Table
 from fl.errors import ModelError
 from fl.factored import Factors
 from fl.per_sample import PART_BYTES, Method, method_for, records_at_once
 from fl.private_step import FactoredDPOptimizer, NoiseSource, SecureDPOptimizer
 from fl.spec import Hyperparameters
+from fl.table import Table
 from privacy.plan import PrivacyPlan
 
 _Run: TypeAlias = Callable[[torch.Tensor], torch.Tensor]

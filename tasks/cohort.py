@@ -18,8 +18,9 @@ from db.session import transaction
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.records import decode_record
 from fl.rounds import RoundState, configure
-from fl.spec import ModelSpec, StrategySpec
+from fl.spec import ModelSpec
 from fl.strategies import build_strategy
+from fl.strategy_spec import StrategySpec
 from fl.weights import decode_weights
 from privacy.plan import PrivacyPlan
 from tasks.coordinator import Coordinator

@@ -34,8 +34,9 @@ def exact_figures(home: Path) -> HeldOut:
 
     from deployments.demo_data import demo_model
     from fl.architectures import build, load_weights
-    from fl.data import load_table, split
+    from fl.data import load_table
     from fl.serving import WEIGHTS_FILE
+    from fl.split import split
 
     (model,) = (home / "mlflow").rglob(WEIGHTS_FILE)
     spec = demo_model()

@@ -22,7 +22,8 @@ from deployments.demo_data import deal_out, demo_model
 from deployments.operator import OperatorClient
 from deployments.settings import StackSettings
 from deployments.stack import control
-from fl.spec import Hyperparameters, Mlp, ModelSpec, TrainingRequest
+from fl.architecture_spec import Mlp
+from fl.spec import Hyperparameters, ModelSpec, TrainingRequest
 from privacy.plan import PrivacyRequest
 
 HOSPITALS: Final = 3

@@ -32,8 +32,8 @@ from torch import nn
 from deployments.bench.networks import CASES, Case
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.settings import StackSettings
-from fl.data import Table
 from fl.spec import Hyperparameters
+from fl.table import Table
 from fl.training import train_locally
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan

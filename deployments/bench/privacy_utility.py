@@ -26,12 +26,14 @@ from rich.console import Console
 from deployments.bench.report import Figure, figure, print_report, write_report
 from deployments.demo_data import LABEL, demo_model
 from deployments.settings import StackSettings
+from fl.architecture_spec import Logistic
 from fl.architectures import build, initial_weights, layout_of, load_weights, weights_of
-from fl.data import Table, features_of
+from fl.data import features_of
 from fl.integer_noise import check_weights, update_noise
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.secure_round import PUBLIC_WEIGHT, sum_parameters
-from fl.spec import Hyperparameters, Logistic, ModelSpec, most_colluding
+from fl.spec import Hyperparameters, ModelSpec, most_colluding
+from fl.table import Table
 from fl.training import train_locally
 from fl.weights import flatten, layout, unflatten
 from privacy.gaussian_dp import mu_of

@@ -88,7 +88,8 @@ def run_floor(seed: int) -> FloorRun:
     import numpy as np
 
     from fl.architectures import build, initial_weights, load_weights, weights_of
-    from fl.data import load_table, split
+    from fl.data import load_table
+    from fl.split import split
     from fl.training import train_locally
     from privacy.calibration import plan_for
     from privacy.noise import SecureGenerator

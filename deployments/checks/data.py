@@ -112,7 +112,7 @@ def _private_step(settings: SiteSettings, model: OfferedModel, table: Any) -> di
     import torch
 
     from fl.architectures import build
-    from fl.data import split
+    from fl.split import split
     from fl.training import train_locally
     from privacy.noise import SecureGenerator
     from privacy.plan import PrivacyPlan

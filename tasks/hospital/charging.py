@@ -17,9 +17,9 @@ from typing import Any, Final, Self
 import numpy as np
 
 from db.errors import LedgerBroken, LedgerRolledBack
-from fl.data import Table
 from fl.invitation import RoundInvitation
 from fl.policy import Policy
+from fl.table import Table
 from privacy.errors import BudgetExceeded, ChargeConflict, UnknownMechanism
 from privacy.ledger import Charge, Limits, Part, Release, Reservation
 from privacy.mechanisms import Mechanism, evaluation_mechanism_of, mechanism_of

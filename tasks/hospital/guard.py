@@ -9,9 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from db.errors import Conflict
-from fl.data import Table, load_table
+from fl.data import load_table
 from fl.errors import ContractViolation
 from fl.invitation import RoundInvitation
+from fl.table import Table
 from tasks.hospital.peers import Peer, find_peers
 from tasks.hospital.refusal import Refusal
 from tasks.hospital.site import Site

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from fl.arrays import change_between, parameters_in, record_of
 from fl.client import LocalSite, client_app
-from fl.data import Table, split
 from fl.evaluation import ScoreHistogram
 from fl.integer_noise import check_weights, noised_counts, update_noise
 from fl.invitation import RoundInvitation
@@ -37,6 +36,8 @@ from fl.messages import (
     encode_upload,
 )
 from fl.secure_round import PUBLIC_WEIGHT, identities, sum_parameters
+from fl.split import split
+from fl.table import Table
 from fl.weights import decode_weights
 from privacy.noise import SecureGenerator
 from privacy.secagg.participant import Participant

@@ -36,7 +36,8 @@ from fl.messages import (
     encode_upload,
 )
 from fl.secure_round import COUNTERS, PUBLIC_WEIGHT, identities, sum_parameters
-from fl.spec import FedAvg, ModelSpec, StrategySpec
+from fl.spec import ModelSpec
+from fl.strategy_spec import FedAvg, StrategySpec
 from fl.weights import encode_weights, layout
 from privacy.plan import PrivacyPlan
 from privacy.secagg import Identity, MemoryJournal, Participant, context

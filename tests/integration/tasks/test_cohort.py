@@ -14,7 +14,7 @@ from db.errors import BlobMissing, Conflict, NotFound
 from db.queries import hospitals, rounds, trainings
 from db.session import transaction
 from fl.records import encode_record
-from fl.spec import FedAvgM, FedProx
+from fl.strategy_spec import FedAvgM, FedProx
 from fl.weights import encode_weights
 from tasks.cohort import open_round
 from tasks.errors import RoundFailed

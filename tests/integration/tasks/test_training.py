@@ -13,7 +13,8 @@ from db.errors import Conflict, NotFound
 from db.models import Training
 from db.queries import audit, trainings
 from db.session import transaction
-from fl.spec import FedAdam, TrainingRequest
+from fl.spec import TrainingRequest
+from fl.strategy_spec import FedAdam
 from fl.weights import decode_weights
 from privacy.plan import PrivacyRequest
 from privacy.pricing import epsilon_by_round

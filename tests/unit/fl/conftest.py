@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.data import Table
 from fl.spec import Hyperparameters
+from fl.table import Table
 from fl.training import train_locally
 from privacy.plan import PrivacyPlan
 

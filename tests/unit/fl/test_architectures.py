@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from fl.architecture_spec import Architecture, Logistic, Mlp
 from fl.architectures import build, initial_weights, layout_of, load_weights, weights_of
-from fl.contract import Column, DataContract, Label
+from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
-from fl.spec import Architecture, Logistic, Mlp, ModelSpec
+from fl.spec import ModelSpec
 from fl.weights import encode_weights, flatten, layout
 
 
@@ -18,7 +19,9 @@ def spec_of(architecture: Architecture, *, columns: int = 5) -> ModelSpec:
         name="model",
         architecture=architecture,
         contract=DataContract(
-            columns=tuple(Column(name=f"x{i}", minimum=-1, maximum=1) for i in range(columns)),
+            columns=tuple(
+                NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(columns)
+            ),
             label=Label(name="y"),
         ),
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fl.batches import Batches
-from fl.data import Table
+from fl.table import Table
 from privacy.plan import PrivacyPlan
 
 

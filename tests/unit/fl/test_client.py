@@ -17,13 +17,14 @@ from flwr.app import (
     RecordDict,
 )
 
+from fl.architecture_spec import Mlp
 from fl.architectures import build, initial_weights, load_weights
 from fl.client import LocalSite, client_app, scores_of
-from fl.contract import Column, DataContract, Label
-from fl.data import Split, Table
+from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
 from fl.evaluation import BINS, score_histogram
-from fl.spec import Mlp, ModelSpec
+from fl.spec import ModelSpec
+from fl.table import Split, Table
 from fl.training import train_locally
 from fl.weights import Weights, flatten
 from privacy.errors import PrivacyError
@@ -34,7 +35,7 @@ SPEC = ModelSpec(
     name="model",
     architecture=Mlp(hidden=(4,)),
     contract=DataContract(
-        columns=tuple(Column(name=f"x{i}", minimum=-1, maximum=1) for i in range(3)),
+        columns=tuple(NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(3)),
         label=Label(name="y"),
     ),
 )

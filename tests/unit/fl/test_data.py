@@ -13,14 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fl.contract import Column, DataContract, Label
-from fl.data import Table, features_of, load_table, split
+from fl.contract import DataContract, Label, NumberColumn
+from fl.data import features_of, load_table
 from fl.errors import ContractViolation, Violation
+from fl.split import split
+from fl.table import Table
 
 CONTRACT = DataContract(
     columns=(
-        Column(name="age", minimum=0, maximum=120, unit="a"),
-        Column(name="ratio", minimum=-0.1, maximum=0.3),
+        NumberColumn(name="age", minimum=0, maximum=120, unit="a"),
+        NumberColumn(name="ratio", minimum=-0.1, maximum=0.3),
     ),
     label=Label(name="malignant", negative="no", positive="yes"),
 )
@@ -194,7 +196,7 @@ def test_scaled_values_stay_within_one(bounds: tuple[float, float], shares: list
     low, high = bounds
     raw = np.clip([low, high, *shares], low, high)
     contract = DataContract(
-        columns=(Column(name="x", minimum=low, maximum=high),), label=Label(name="y")
+        columns=(NumberColumn(name="x", minimum=low, maximum=high),), label=Label(name="y")
     )
     scaled = features_of(pd.DataFrame({"x": raw}), contract)[:, 0]
     assert np.all(np.abs(scaled) <= 1)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from fl import per_sample
-from fl.data import Table
 from fl.errors import ModelError
 from fl.factored import Factors, can_be_factored
 from fl.layer_gradients import formed, layer_gradients
 from fl.spec import Hyperparameters
+from fl.table import Table
 from fl.training import train_locally
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fl.architecture_spec import Logistic
 from fl.architectures import build, initial_weights, load_weights, weights_of
-from fl.contract import Column, DataContract, Label
-from fl.data import Table
+from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
 from fl.integer_noise import (
     LEAST_COUNT_STD,
@@ -26,7 +26,9 @@ from fl.integer_noise import (
 )
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.secure_round import UPDATE_STEP, sum_parameters
-from fl.spec import FedProx, Hyperparameters, Logistic, ModelSpec, TrainingRequest
+from fl.spec import Hyperparameters, ModelSpec, TrainingRequest
+from fl.strategy_spec import FedProx
+from fl.table import Table
 from fl.training import train_locally
 from fl.weights import flatten
 from privacy.errors import ParametersRefused, PlanError
@@ -50,7 +52,7 @@ SPEC = ModelSpec(
     name="model",
     architecture=Logistic(),
     contract=DataContract(
-        columns=tuple(Column(name=f"x{i}", minimum=-1, maximum=1) for i in range(COLUMNS)),
+        columns=tuple(NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(COLUMNS)),
         label=Label(name="y"),
     ),
     hyperparameters=Hyperparameters(learning_rate=4.0, momentum=0.5),

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl.contract import Column, DataContract, Label
-from fl.data import Split, Table, features_of, load_table, split
+from fl.contract import DataContract, Label, NumberColumn
+from fl.data import features_of, load_table
 from fl.errors import ContractViolation, Violation
+from fl.split import split
+from fl.table import Split, Table
 
 CONTRACT = DataContract(
-    columns=(Column(name="age", minimum=0, maximum=120),),
+    columns=(NumberColumn(name="age", minimum=0, maximum=120),),
     label=Label(name="malignant"),
     patient="case",
 )

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.data import Table
+from fl.table import Table
 from privacy.plan import PrivacyPlan
 
 COLUMNS = 3

@@ -13,8 +13,8 @@ from fl.errors import RoundError, StrategyError
 from fl.evaluation import Evaluation
 from fl.records import decode_record, encode_record
 from fl.rounds import RoundPlan, RoundState, aggregate, configure
-from fl.spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.strategies import build_strategy
+from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.weights import Weights, flatten, layout
 
 SPECS = [

@@ -11,17 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
+from fl.architecture_spec import Logistic, Mlp
 from fl.architectures import build, initial_weights, load_weights
-from fl.contract import Column, DataContract, Label
+from fl.contract import DataContract, Label, NumberColumn
 from fl.data import load_table
 from fl.errors import ContractViolation, ModelError
 from fl.serving import Predictor, example_input, export_model, load_predictor
-from fl.spec import Logistic, Mlp, ModelSpec
+from fl.spec import ModelSpec
 
 CONTRACT = DataContract(
     columns=(
-        Column(name="age", minimum=0, maximum=120, unit="a"),
-        Column(name="mean radius", minimum=-5, maximum=40),
+        NumberColumn(name="age", minimum=0, maximum=120, unit="a"),
+        NumberColumn(name="mean radius", minimum=-5, maximum=40),
     ),
     label=Label(name="diagnosis", negative="benign", positive="malignant"),
 )

@@ -14,8 +14,8 @@ from fl.errors import RoundError
 from fl.evaluation import ScoreHistogram, evaluate, score_histogram
 from fl.grid import LocalTransport, TransportGrid
 from fl.simulation import run_rounds
-from fl.spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.strategies import build_strategy
+from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.weights import Weights, flatten, layout, unflatten
 
 SPECS = [

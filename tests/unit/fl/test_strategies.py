@@ -12,8 +12,8 @@ from flwr.serverapp import strategy as flower
 from fl.errors import StrategyError
 from fl.grid import CohortTransport, TransportGrid
 from fl.records import decode_record, encode_record
-from fl.spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 from fl.strategies import build_strategy, refuse_individual, restore_state, save_state
+from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
 
 SPECS = [
     FedAvg(),

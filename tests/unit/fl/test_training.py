@@ -15,11 +15,12 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from torch import nn
 
+from fl.architecture_spec import Architecture, Logistic, Mlp
 from fl.architectures import build, initial_weights, load_weights, weights_of
-from fl.contract import Column, DataContract, Label
-from fl.data import Table
+from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
-from fl.spec import Architecture, Hyperparameters, Logistic, Mlp, ModelSpec
+from fl.spec import Hyperparameters, ModelSpec
+from fl.table import Table
 from fl.training import LocalTraining, train_locally
 from fl.weights import flatten
 from privacy.noise import SecureGenerator
@@ -65,7 +66,9 @@ def module_of(architecture: Architecture, *, seed: int = 1) -> nn.Module:
         name="model",
         architecture=architecture,
         contract=DataContract(
-            columns=tuple(Column(name=f"x{i}", minimum=-1, maximum=1) for i in range(COLUMNS)),
+            columns=tuple(
+                NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(COLUMNS)
+            ),
             label=Label(name="y"),
         ),
     )

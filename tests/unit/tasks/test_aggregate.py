@@ -12,7 +12,7 @@ from db.blobs import BlobStore
 from fl.errors import RoundError
 from fl.records import decode_record
 from fl.rounds import RoundState
-from fl.spec import FedAdam, FedAvg, FedAvgM, StrategySpec
+from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, StrategySpec
 from fl.weights import decode_weights
 from tasks.aggregate import aggregate
 from tasks.gather import GatheredSum

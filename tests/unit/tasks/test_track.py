@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from mlflow.models import ModelSignature
 
-from fl.contract import Column, DataContract, Label
+from fl.architecture_spec import Logistic
+from fl.contract import DataContract, Label, NumberColumn
 from fl.evaluation import roc_curve, score_histogram
-from fl.spec import Logistic, ModelSpec
+from fl.spec import ModelSpec
 from fl.weights import Weights
 from tasks import track
 from tasks.track import (
@@ -34,7 +35,7 @@ SPEC = ModelSpec(
     name="breast-cancer",
     architecture=Logistic(),
     contract=DataContract(
-        columns=(Column(name="radius", minimum=0, maximum=30),), label=Label(name="malignant")
+        columns=(NumberColumn(name="radius", minimum=0, maximum=30),), label=Label(name="malignant")
     ),
 )
 

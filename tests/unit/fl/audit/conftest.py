@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fl.data import Table
 from fl.spec import Hyperparameters
+from fl.table import Table
 from fl.training import train_locally
 from privacy.accounting import PldAccountant
 from privacy.audit import (

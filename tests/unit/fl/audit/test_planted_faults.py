@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.data import Table
 from fl.private_step import SecureDPOptimizer
+from fl.table import Table
 from fl.training import train_locally
 from privacy.audit import std_interval
 from privacy.noise import SecureGenerator

@@ -11,9 +11,10 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from fl.data import Table, load_table
+from fl.data import load_table
 from fl.invitation import RoundInvitation
 from fl.policy import Policy
+from fl.table import Table
 from privacy.mechanisms import evaluation_mechanism_of, mechanism_of
 from tasks.hospital.charging import RoundBudget, fingerprint_of, split_name
 from tasks.hospital.policy import read_policy

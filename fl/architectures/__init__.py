@@ -4,18 +4,22 @@
     load_weights(module, initial_weights(spec, seed=7))
     logits = module(features)  # float32, (n, d) to (n, 1)
 
-A new architecture is a value in ``fl.spec``, and a case in ``ModelSpec.widths`` or ``build``.
+A new architecture is a class in ``fl.architecture_spec`` and a case in ``build``.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
 
+from fl.architecture_spec import Logistic, Mlp
+from fl.architectures.standardiser import STANDARDISER, Present, Standardiser
+from fl.errors import ModelError
 from fl.spec import ModelSpec
 from fl.weights import Weights, WeightsLayout, check_layout, layout
 
@@ -23,15 +27,17 @@ from fl.weights import Weights, WeightsLayout, check_layout, layout
 def build(spec: ModelSpec) -> nn.Module:
     """Returns the module of a specification, in training mode; its weights are zeros.
 
-    It reads float32 features of shape (n, d), d the contract's columns, and returns logits of shape
-    (n, 1). PyTorch's global random state is not touched.
+    It reads records of shape (n, *contract.shape), as a hospital's table has them, and returns
+    logits of shape (n, 1). PyTorch's global random state is not touched.
     """
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(spec.widths):
-        if layers:
-            layers.append(nn.ReLU())
-        layers.append(_linear(inputs, outputs))
-    return nn.Sequential(*layers)
+    shape = spec.contract.shape
+    match spec.architecture:
+        case Logistic():
+            return _standardised(spec, shape[0], _linear(shape[0], 1))
+        case Mlp() as mlp:
+            return _standardised(spec, shape[0], _perceptron(mlp.widths(shape[0])))
+        case _:
+            raise ModelError(f"architecture {spec.architecture.kind!r}: not built yet")
 
 
 def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:
@@ -75,6 +81,21 @@ def weights_of(module: nn.Module, *, copy: bool = True) -> Weights:
 def layout_of(module: nn.Module) -> WeightsLayout:
     """Returns the layout of a module's weights."""
     return layout(weights_of(module, copy=False))
+
+
+def _standardised(spec: ModelSpec, features: int, network: nn.Module) -> nn.Module:
+    if not spec.standardises:
+        return nn.Sequential(OrderedDict(present=Present(), network=network))
+    return nn.Sequential(OrderedDict({STANDARDISER: Standardiser(features), "network": network}))
+
+
+def _perceptron(widths: tuple[int, ...]) -> nn.Module:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        if layers:
+            layers.append(nn.ReLU())
+        layers.append(_linear(inputs, outputs))
+    return nn.Sequential(*layers)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:

@@ -1,0 +1,77 @@
+"""Which rows of a hospital are trained on and which are held out, for ever.
+
+parts = split(table, key=site_key)
+parts.train.features
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl.table import Split, Table
+
+LEAST_KEY_BYTES: Final = 16
+HELD_OUT: Final = 0.2
+
+
+def split(table: Table, *, key: bytes, held_out: float = HELD_OUT) -> Split:
+    """Splits a table by a keyed hash of each patient's identifier, or of each row's content.
+
+    A side depends on the patient (the row, where the table names no patients) and the key alone: it
+    stays when rows are reordered or others come and go, equal rows fall on one side, and a patient
+    more or less moves no other, which the privacy accounting needs.
+
+    Of a patient's held-out rows the one whose keyed hash is the least is kept and the others are
+    not used: a patient of many rows would otherwise change many of the counts that an evaluation
+    releases.
+
+    Args:
+        table: n rows.
+        key: the hospital's own secret, at least 16 bytes; without it nobody can tell a side.
+        held_out: share of patients, or of distinct rows, held out in expectation, strictly between
+            0 and 1.
+
+    Raises:
+        ValueError: a key too short, a share out of its bounds, or patients without digests.
+    """
+    if len(key) < LEAST_KEY_BYTES:
+        raise ValueError(f"split: a key of {len(key)} bytes, at least {LEAST_KEY_BYTES} needed")
+    if not 0 < held_out < 1:
+        raise ValueError(f"split: held_out {held_out} must lie strictly between 0 and 1")
+    # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
+    rows = np.column_stack([table.features, table.labels]).astype("<f4") + np.float32(0)
+    hashes = _keyed_hashes(key, rows)
+    limit = int(held_out * 2**64)
+    if table.patients is None:
+        out = hashes < limit
+        return Split(train=table.rows(~out), held_out=table.rows(out))
+    if table.patient_digests is None:
+        raise ValueError("split: the table names patients without digests of their identifiers")
+    # A key of its own: identifiers and rows must not share a space of hashes.
+    patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
+    out = (_keyed_hashes(patient_key, table.patient_digests) < limit)[table.patients]
+    return Split(
+        train=table.rows(~out), held_out=table.rows(out & _first_of_each(table.patients, hashes))
+    )
+
+
+def _keyed_hashes(key: bytes, values: NDArray[Any]) -> NDArray[np.uint64]:
+    """The first eight bytes of each row's HMAC, as a number: uint64, shape (n,)."""
+    digests = (hmac.digest(key, value.tobytes(), "sha256") for value in values)
+    return np.fromiter(
+        (int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, count=len(values)
+    )
+
+
+def _first_of_each(patients: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether a row is the one of its patient with the least hash; one of equal rows is."""
+    order = np.lexsort((hashes, patients))
+    first = np.ones(len(order), bool)
+    first[1:] = patients[order[1:]] != patients[order[:-1]]
+    chosen = np.zeros(len(order), bool)
+    chosen[order[first]] = True
+    return chosen

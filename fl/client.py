@@ -3,10 +3,11 @@
     app = client_app(LocalSite(spec=spec, plan=plan, split=split, generator=generator))
     reply = app(message, context)
 
-Messages carry ``arrays`` (weights) and ``config`` (``server-round``, and ``proximal-mu`` under
-FedProx). A reply to ``train`` carries the new weights and the public weight 1: neither the number
-of records nor a loss ever leaves. A reply to ``evaluate`` carries the score counts on the held-out
-rows, which the caller must put under the secure sum.
+Messages carry ``arrays`` (weights) and ``config``: ``server-round``; ``proximal-mu`` under FedProx;
+``learning-rate`` where the round has one of its own; ``stage`` and ``radius`` in a round that
+measures features (`fl.statistics`). A reply to ``train`` carries the new weights and the public
+weight 1: neither the number of records nor a loss ever leaves. A reply to ``evaluate`` carries the
+score counts on the held-out rows, which the caller must put under the secure sum.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fl.architectures import build, load_weights, weights_of
+from fl.architectures import build, features_of, load_weights, weights_of
 from fl.arrays import record_of
 from fl.errors import ModelError
 from fl.evaluation import ScoreHistogram, score_histogram
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
+from fl.stages import KINDS, LEARNING_RATE, PROXIMAL_MU, RADIUS, STAGE, StageKind
+from fl.statistics import measure
 from fl.table import Split, Table
 from fl.training import train_locally
+from fl.weights import Weights
 from privacy.errors import PrivacyError
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan
@@ -69,18 +73,10 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
 
     @app.train()
     def train(message: Message, _: Context) -> Message:
-        module = _module_of(site.spec, message)
-        train_locally(
-            module,
-            site.split.train,
-            plan=site.plan,
-            hyperparameters=site.spec.hyperparameters,
-            generator=site.generator,
-            proximal_mu=_proximal_mu(message),
-        )
+        trained = _trained(site, message)
         metrics = MetricRecord({"num-examples": PUBLIC_WEIGHT})
         return Message(
-            RecordDict({"arrays": record_of(weights_of(module, copy=False)), "metrics": metrics}),
+            RecordDict({"arrays": record_of(trained), "metrics": metrics}),
             reply_to=message,
         )
 
@@ -111,18 +107,68 @@ def scores_of(module: nn.Module, table: Table) -> ScoreHistogram:
     return score_histogram(scores, table.labels)
 
 
+def _trained(site: LocalSite, message: Message) -> Weights:
+    """The weights after this hospital's part of a round, whichever stage it is."""
+    weights, config = _weights_in(message), _config_of(message)
+    kind = _stage(config)
+    hyperparameters = site.spec.hyperparameters
+    if LEARNING_RATE in config:
+        hyperparameters = hyperparameters.model_copy(
+            update={"learning_rate": config[LEARNING_RATE], "noise_limit": None}
+        )
+    module = build(site.spec)
+    load_weights(module, weights)
+    if kind != "train":
+        return measure(
+            features_of(module),
+            weights,
+            site.split.train,
+            kind=kind,
+            radius=config.get(RADIUS, 0.0),
+            learning_rate=hyperparameters.learning_rate_under(site.plan),
+            plan=site.plan,
+            generator=site.generator,
+        )
+    train_locally(
+        module,
+        site.split.train,
+        plan=site.plan,
+        hyperparameters=hyperparameters,
+        generator=site.generator,
+        proximal_mu=config.get(PROXIMAL_MU, 0.0),
+    )
+    return weights_of(module, copy=False)
+
+
 def _module_of(spec: ModelSpec, message: Message) -> nn.Module:
-    record = message.content.get("arrays")
-    if not isinstance(record, ArrayRecord):
-        raise ModelError("message: no record 'arrays' with the incoming weights")
     module = build(spec)
-    load_weights(module, {name: array.numpy() for name, array in record.items()})
+    load_weights(module, _weights_in(message))
     return module
 
 
-def _proximal_mu(message: Message) -> float:
+def _weights_in(message: Message) -> Weights:
+    record = message.content.get("arrays")
+    if not isinstance(record, ArrayRecord):
+        raise ModelError("message: no record 'arrays' with the incoming weights")
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def _config_of(message: Message) -> dict[str, float]:
     config = message.content.get("config")
-    value = config.get("proximal-mu", 0.0) if isinstance(config, ConfigRecord) else 0.0
-    if not isinstance(value, int | float) or not 0 <= value < np.inf:
-        raise ModelError(f"proximal-mu {value!r}: must be a finite number from 0")
-    return float(value)
+    if not isinstance(config, ConfigRecord):
+        return {}
+    values = {}
+    for name in (PROXIMAL_MU, LEARNING_RATE, STAGE, RADIUS):
+        value = config.get(name, 0.0)
+        if not isinstance(value, int | float) or not 0 <= value < np.inf:
+            raise ModelError(f"{name} {value!r}: must be a finite number from 0")
+        if name in config:
+            values[name] = float(value)
+    return values
+
+
+def _stage(config: dict[str, float]) -> StageKind:
+    number = config.get(STAGE, 0.0)
+    if number not in range(len(KINDS)):
+        raise ModelError(f"stage {number!r}: must be one of 0 to {len(KINDS) - 1}")
+    return KINDS[int(number)]

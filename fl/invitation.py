@@ -16,8 +16,8 @@ from privacy.plan import PrivacyPlan
 
 HospitalId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ConfigName = Annotated[str, StringConstraints(pattern=r"^proximal-mu$")]
-ConfigValue = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+ConfigName = Literal["proximal-mu", "learning-rate", "stage", "radius"]
+ConfigValue = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -44,7 +44,10 @@ class RoundInvitation(BaseModel):
         model: the model's specification.
         weights: SHA-256 of the incoming weights, under which the exchange serves them.
         plan: the privacy plan.
-        train_config: scalars the strategy adds for the hospital: ``proximal-mu``, or nothing.
+        train_config: scalars for the hospital's part: ``proximal-mu``; ``learning-rate`` in place
+            of the model's; ``stage`` and ``radius`` of a round that measures features
+            (`fl.stages`).
+        evaluate: whether the incoming weights are evaluated on held-out rows.
         roster: the invited hospitals, indices 1 to n without gaps.
         deadline_s: seconds the hospital may spend before the coordinator gives the round up.
     """
@@ -60,8 +63,21 @@ class RoundInvitation(BaseModel):
     weights: Digest
     plan: PrivacyPlan
     train_config: dict[ConfigName, ConfigValue] = {}
+    evaluate: bool = True
     roster: Annotated[tuple[RosterEntry, ...], Field(min_length=LEAST_COHORT, max_length=256)]
     deadline_s: Annotated[float, Field(gt=0, le=86_400)]
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of this round, from public constants alone."""
+        own = self.model.hyperparameters.learning_rate_under(self.plan)
+        return self.train_config.get("learning-rate", own)
+
+    @model_validator(mode="after")
+    def _an_evaluation_evaluates(self) -> Self:
+        if self.kind == "evaluation" and not self.evaluate:
+            raise ValueError("evaluate: an evaluation round evaluates")
+        return self
 
     @model_validator(mode="after")
     def _roster_is_whole(self) -> Self:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 HOSPITAL_FLOW = "hospital-round"
 POOL_PREFIX = "hospital-"
 GATEWAY_PATH = "/prefect/api"
 """Where the API serves Prefect to hospitals."""
+
+STANDARDISER: Final = "standardiser"
+"""The first layer of a model that standardises its features; its weights' names begin with it."""
+
+CENTRE: Final = f"{STANDARDISER}.centre"
+SPREAD: Final = f"{STANDARDISER}.spread"
+RECORDS: Final = f"{STANDARDISER}.records"
 
 
 def gateway_url(api_url: str) -> str:

@@ -20,6 +20,7 @@ from flwr.serverapp import strategy as flower
 from numpy.typing import NDArray
 
 from fl import strategy_spec as specs
+from fl.averaged import AveragedDescent
 from fl.errors import StrategyError
 
 _COMPARES = "it compares the hospitals' updates with each other"
@@ -65,9 +66,17 @@ def refuse_individual(name: str) -> None:
         )
 
 
-def build_strategy(spec: specs.StrategySpec) -> flower.Strategy:
-    """Returns the Flower strategy that a spec names, content with one node."""
+def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1) -> flower.Strategy:
+    """Returns the Flower strategy that a spec names, content with one node.
+
+    Args:
+        spec: the strategy's kind and fields.
+        place: rounds that have gone through it.
+        rounds: rounds that will in all; both matter to one that averages the last iterates.
+    """
     match spec:
+        case specs.Averaged():
+            return AveragedDescent(place=place, average_after=int(spec.average_from * rounds))
         case specs.FedAvg():
             return flower.FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
         case specs.FedAvgM():
@@ -102,7 +111,8 @@ def save_state(strategy: flower.Strategy) -> RecordDict:
     """Returns all that a strategy remembers from one round to the next.
 
     The records are arrays by weight name: ``current`` and ``momentum`` for FedAvgM, ``current``,
-    ``m`` and ``v`` for FedAdam, none for FedAvg and FedProx. What is not set is left out.
+    ``m`` and ``v`` for FedAdam, ``iterate`` and ``sent`` for averaged descent, none for FedAvg and FedProx. What
+    is not set is left out.
 
     Raises:
         StrategyError: a strategy that `build_strategy` does not build.
@@ -114,6 +124,11 @@ def save_state(strategy: flower.Strategy) -> RecordDict:
         state["current"] = None if current is None else _numpy(current)
         if strategy.momentum_vector is not None:
             state["momentum"] = dict(zip(names, strategy.momentum_vector, strict=True))
+    elif isinstance(strategy, AveragedDescent):
+        state = {
+            name: None if record is None else _numpy(record)
+            for name, record in (("iterate", strategy.iterate), ("sent", strategy.sent))
+        }
     elif isinstance(strategy, flower.FedAdam):
         state = {"current": strategy.current_arrays, "m": strategy.m_t, "v": strategy.v_t}
     else:
@@ -137,6 +152,10 @@ def restore_state(strategy: flower.Strategy, state: RecordDict) -> None:
             raise StrategyError("FedAvgM state: momentum and current name different weights")
         strategy.current_arrays = None if current is None else _record(current)
         strategy.momentum_vector = None if momentum is None else list(momentum.values())
+    elif isinstance(strategy, AveragedDescent):
+        arrays = _arrays_of(state, known={"iterate", "sent"}, strategy=strategy)
+        records = {name: _record(part) for name, part in arrays.items()}
+        strategy.iterate, strategy.sent = records.get("iterate"), records.get("sent")
     elif isinstance(strategy, flower.FedAdam):
         arrays = _arrays_of(state, known={"current", "m", "v"}, strategy=strategy)
         strategy.current_arrays = arrays.get("current")

@@ -56,6 +56,17 @@ class LocalTraining:
     seconds: float
 
 
+def cross_entropy(logits: torch.Tensor, part: Part) -> torch.Tensor:
+    """Returns a part's binary cross-entropy, summed over its records, each by its patient share."""
+    weight = None if part.patients is None else part.patients.share
+    return binary_cross_entropy_with_logits(
+        logits.reshape(-1), part.labels, weight=weight, reduction="sum"
+    )
+
+
+Loss: TypeAlias = Callable[[torch.Tensor, Part], torch.Tensor]
+
+
 def train_locally(
     module: nn.Module,
     table: Table,
@@ -65,11 +76,12 @@ def train_locally(
     generator: NoiseSource,
     proximal_mu: float = 0.0,
     part_bytes: int = PART_BYTES,
+    loss: Loss = cross_entropy,
 ) -> LocalTraining:
     """Takes one round's noisy steps; changes the module in place.
 
-    The loss is the binary cross-entropy of the logits, summed over the sample; where the table
-    names patients, the mean over a patient's records, summed over the patients. Each round has a
+    The loss is summed over the sample; where the table names patients, it is the mean over a
+    patient's records, summed over the patients. Each round has a
     fresh SGD: momentum does not outlive it.
 
     Args:
@@ -83,6 +95,7 @@ def train_locally(
             alone, so it costs no privacy and is added after the noise.
         part_bytes: memory for the records that are processed at once. It changes a step's sums by
             rounding alone.
+        loss: from logits and a part's records to their summed loss.
 
     Raises:
         ModelError: the gradient of each record cannot be computed, or the module does not fit the
@@ -106,7 +119,7 @@ def train_locally(
             optimizer.zero_grad(set_to_none=True)
             is_empty = True
             for part in batches.next_step():
-                optimizer.accumulate(_loss(run, part), part.patients)
+                optimizer.accumulate(loss(_logits(run, part), part), part.patients)
                 is_empty = False
             empty_batches += is_empty
             optimizer.step()
@@ -182,12 +195,8 @@ def _forget_gradients(module: nn.Module) -> None:
                 delattr(parameter, name)
 
 
-def _loss(run: _Run, part: Part) -> torch.Tensor:
-    """The loss of a part, summed over its records, each by its share of a patient."""
+def _logits(run: _Run, part: Part) -> torch.Tensor:
     logits = run(part.features)
     if logits.numel() != len(part.features):
         raise ModelError(f"logits of shape (n, {logits.shape[1:]}): one for each record is needed")
-    weight = None if part.patients is None else part.patients.share
-    return binary_cross_entropy_with_logits(
-        logits.reshape(-1), part.labels, weight=weight, reduction="sum"
-    )
+    return logits

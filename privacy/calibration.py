@@ -18,7 +18,7 @@ from privacy import gaussian_dp, zcdp
 from privacy.accounting import Accountant, PldAccountant, RdpAccountant
 from privacy.errors import PlanError
 from privacy.mechanisms import mechanism_of
-from privacy.plan import PrivacyPlan, PrivacyRequest
+from privacy.plan import DEFAULT_CLIP_NORM, PrivacyPlan, PrivacyRequest
 from privacy.pricing import declared_epsilon
 
 DEFAULT_EPSILON: Final = 8.0
@@ -66,9 +66,9 @@ def plan_for(request: PrivacyRequest, *, rounds: int) -> PrivacyPlan:
     if max(noise, evaluation_noise) > MOST_NOISE:
         raise PlanError(
             f"epsilon {epsilon} at delta {request.delta}: no noise multiplier up to {MOST_NOISE:g} "
-            f"keeps {rounds} rounds of {most.steps_per_round} steps and {rounds + 1} evaluations "
-            "under it; allow a larger epsilon, or fewer rounds, fewer steps or a smaller sampling "
-            "rate"
+            f"keeps {rounds} rounds of {most.steps_per_round} steps and {most.all_evaluations} "
+            "evaluations under it; allow a larger epsilon, or fewer rounds, fewer steps or a "
+            "smaller sampling rate"
         )
     return _with_evaluations(_plan(request, rounds, noise), noise=evaluation_noise)
 
@@ -85,9 +85,10 @@ def _least_noise(plan: PrivacyPlan, epsilon: float) -> float:
 
 def _evaluation_noise(plan: PrivacyPlan, epsilon: float) -> float:
     """The least noise on evaluations that keeps held-out rows under epsilon."""
-    evaluations = plan.rounds + 1  # one in each round, of the weights it starts from, and the last
     # Where nothing at all is spent, no noise would be enough: then the bounds of a plan decide.
-    return _integer_noise(evaluations, epsilon=max(epsilon, _LEAST_EPSILON), delta=plan.delta)
+    return _integer_noise(
+        plan.all_evaluations, epsilon=max(epsilon, _LEAST_EPSILON), delta=plan.delta
+    )
 
 
 def _integer_noise(releases: int, *, epsilon: float, delta: float) -> float:
@@ -144,7 +145,7 @@ def _with_evaluations(plan: PrivacyPlan, *, noise: float) -> PrivacyPlan:
 def _plan(request: PrivacyRequest, rounds: int, noise_multiplier: float) -> PrivacyPlan:
     try:
         return PrivacyPlan(
-            clip_norm=request.clip_norm,
+            clip_norm=request.clip_norm if request.clip_norm is not None else DEFAULT_CLIP_NORM,
             noise_multiplier=noise_multiplier,
             noise_shares=request.noise_shares,
             evaluation_noise_multiplier=MOST_NOISE,
@@ -152,6 +153,8 @@ def _plan(request: PrivacyRequest, rounds: int, noise_multiplier: float) -> Priv
             expected_batch_size=request.expected_batch_size,
             steps_per_round=request.steps,
             rounds=rounds,
+            evaluations=request.evaluations,
+            evaluation_interval=request.evaluation_interval or 1,
             delta=request.delta,
         )
     except ValidationError as error:

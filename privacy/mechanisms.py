@@ -182,9 +182,9 @@ def evaluation_mechanism_of(plan: PrivacyPlan, *, evaluations: int | None = None
 
     Args:
         plan: the privacy plan.
-        evaluations: how many have run; one more than ``plan.rounds`` when not given.
+        evaluations: how many have run; all that the plan has when not given.
     """
-    evaluations = plan.rounds + 1 if evaluations is None else evaluations
+    evaluations = plan.all_evaluations if evaluations is None else evaluations
     return Repeated(DiscreteGaussian(plan.evaluation_noise_multiplier), evaluations)
 
 

@@ -23,7 +23,9 @@ BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
 Delta = Annotated[float, Field(ge=1e-12, le=1e-3, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(ge=0.01, le=20, allow_inf_nan=False)]
 NoiseShares = Annotated[int, Field(ge=1, le=256)]
+Evaluations = Annotated[int, Field(ge=1, le=1001)]
 
+DEFAULT_CLIP_NORM: Final = 0.5
 FULL_BATCH_STEPS: Final = 8
 MOST_STEPS: Final = 100_000
 """Most steps of a whole training."""
@@ -44,6 +46,9 @@ class PrivacyPlan(BaseModel):
         expected_batch_size: divisor of the noisy sum of gradients.
         steps_per_round: noisy steps a hospital takes in a round.
         rounds: rounds that the training may take.
+        evaluations: evaluations on held-out rows that the training may release, the closing one
+            among them; None: one of each round's incoming weights, and the closing one.
+        evaluation_interval: rounds from one evaluation to the next; the closing one is the last.
         delta: the delta at which epsilon is reported.
     """
 
@@ -57,7 +62,37 @@ class PrivacyPlan(BaseModel):
     expected_batch_size: BatchSize
     steps_per_round: Steps
     rounds: Rounds
+    evaluations: Evaluations | None = None
+    evaluation_interval: Rounds = 1
     delta: Delta
+
+    @property
+    def all_evaluations(self) -> int:
+        """Evaluations that the training may release, the closing one among them."""
+        return self.rounds + 1 if self.evaluations is None else self.evaluations
+
+    def evaluates_after(self, rounds: int) -> bool:
+        """Whether the weights that so many rounds have left are evaluated.
+
+        Counted from the end, so that the closing evaluation, after all of them, is one.
+        """
+        from_end, rest = divmod(self.rounds - rounds, self.evaluation_interval)
+        return rest == 0 and from_end < self.all_evaluations
+
+    def evaluations_after(self, rounds: int) -> int:
+        """How many evaluations there have been when those after so many rounds are done."""
+        return sum(self.evaluates_after(earlier) for earlier in range(rounds + 1))
+
+    @model_validator(mode="after")
+    def _evaluations_fit_the_rounds(self) -> Self:
+        if self.evaluations is not None:
+            last = (self.evaluations - 1) * self.evaluation_interval
+            if last > self.rounds:
+                raise PlanError(
+                    f"evaluations {self.evaluations}, one every {self.evaluation_interval} rounds: "
+                    f"they need {last} rounds, the training has {self.rounds}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _noise_can_be_shared(self) -> Self:
@@ -80,7 +115,8 @@ class PrivacyRequest(BaseModel):
     ``epsilon`` and ``noise_multiplier`` exclude each other; with neither, epsilon is 8. Unless
     asked otherwise, every step takes all of a hospital's records, of whose number
     ``expected_batch_size`` is a public guess: a sample of so few is not worth its extra noise.
-    ``steps`` says how many steps a round has when ``steps_per_round`` is left out.
+    ``steps`` says how many steps a round has when ``steps_per_round`` is left out. ``evaluations``
+    and their interval are as in the plan. A training's recipe fills in what is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,10 +125,12 @@ class PrivacyRequest(BaseModel):
     noise_multiplier: NoiseMultiplier | None = None
     noise_shares: NoiseShares = 1
     delta: Delta = 1e-5
-    clip_norm: ClipNorm = 0.5
+    clip_norm: ClipNorm | None = None
     sampling_rate: SamplingRate = 1.0
     expected_batch_size: BatchSize = 128
     steps_per_round: Steps | None = None
+    evaluations: Evaluations | None = None
+    evaluation_interval: Rounds | None = None
 
     @model_validator(mode="after")
     def _one_of_epsilon_and_noise(self) -> Self:

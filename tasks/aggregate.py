@@ -1,4 +1,4 @@
-"""Aggregating a round: the mean update goes through the training's Flower strategy."""
+"""Aggregating a round: the mean update goes through the training's course."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from fl.records import encode_record
-from fl.rounds import aggregate as aggregate_round
-from fl.rounds import configure
-from fl.strategies import build_strategy
 from fl.weights import encode_weights
 from tasks.cohort import OpenedRound
 from tasks.coordinator import Coordinator
@@ -28,10 +25,9 @@ class Aggregated:
 @task(name="aggregate", cache_policy=NO_CACHE, persist_result=False)
 def aggregate(coordinator: Coordinator, opened: OpenedRound, gathered: GatheredSum) -> Aggregated:
     """Turns the mean update into new weights and keeps both, with the strategy's state."""
-    strategy = build_strategy(opened.strategy)
-    plan = configure(strategy, opened.state)
-    outcome = aggregate_round(
-        strategy, plan, mean_update=gathered.mean_update, weight=gathered.weight
+    asked = opened.course.configure(opened.state, hospitals=len(opened.hospital_ids))
+    outcome = opened.course.aggregate(
+        opened.state, asked, mean_update=gathered.mean_update, hospitals=gathered.weight
     )
     return Aggregated(
         weights=coordinator.blobs.put(encode_weights(outcome.state.weights)),

@@ -15,11 +15,11 @@ from db.errors import TooFewHospitals
 from db.models import Round, RoundKind, Training
 from db.queries import hospitals, models, participations, rounds, trainings
 from db.session import transaction
+from fl.course import Course
 from fl.invitation import RosterEntry, RoundInvitation
 from fl.records import decode_record
-from fl.rounds import RoundState, configure
+from fl.rounds import RoundState
 from fl.spec import ModelSpec
-from fl.strategies import build_strategy
 from fl.strategy_spec import StrategySpec
 from fl.weights import decode_weights
 from privacy.plan import PrivacyPlan
@@ -35,14 +35,14 @@ class OpenedRound:
 
     Attributes:
         invitation: what every invited hospital is told.
-        strategy: the training's strategy.
+        course: the training's stages and strategy.
         state: the weights and the strategy's state with which the round starts.
         mlflow_run_id: the training's MLflow run.
         least_cohort: fewest hospitals that a sum may be of.
     """
 
     invitation: RoundInvitation
-    strategy: StrategySpec
+    course: Course
     state: RoundState
     mlflow_run_id: str
     least_cohort: int
@@ -89,7 +89,9 @@ def open_round(
         else:
             spec = ModelSpec.model_validate(models.get_model(session, id=training.model_id).spec)
             # Within the transaction: a round whose start cannot be read is not left open.
-            return _opened(coordinator, training, opened, spec, _roster(session, opened.id))
+            charged = rounds.charged_rounds(session, training_id)
+            roster = _roster(session, opened.id)
+            return _opened(coordinator, training, opened, spec, roster, charged=charged)
     raise RoundFailed(str(refused))
 
 
@@ -115,8 +117,10 @@ def _opened(
     opened: Round,
     spec: ModelSpec,
     roster: tuple[RosterEntry, ...],
+    *,
+    charged: int,
 ) -> OpenedRound:
-    """Loads the round's starting point and asks the strategy what it tells the hospitals."""
+    """Loads the round's starting point and asks the course what the hospitals are told."""
     strategy_spec = _STRATEGY.validate_python(training.strategy)
     incoming = opened.incoming_weights or ""
     state = RoundState(
@@ -128,7 +132,11 @@ def _opened(
             else RecordDict()
         ),
     )
-    plan = configure(build_strategy(strategy_spec), state)
+    plan = PrivacyPlan.model_validate(training.plan)
+    course = Course(spec, plan, strategy_spec)
+    config = {}
+    if opened.kind == "training":
+        config = course.configure(state, hospitals=len(roster)).train_config
     invitation = RoundInvitation(
         round_id=opened.id,
         training_id=training.id,
@@ -137,14 +145,15 @@ def _opened(
         purpose=training.purpose,
         model=spec,
         weights=incoming,
-        plan=PrivacyPlan.model_validate(training.plan),
-        train_config=plan.train_config,
+        plan=plan,
+        train_config=config,
+        evaluate=opened.kind == "evaluation" or plan.evaluates_after(charged),
         roster=roster,
         deadline_s=training.round_deadline_s,
     )
     return OpenedRound(
         invitation=invitation,
-        strategy=strategy_spec,
+        course=course,
         state=state,
         mlflow_run_id=training.mlflow_run_id or "",
         least_cohort=training.least_cohort,

@@ -15,6 +15,7 @@ from db.errors import NotFound
 from db.models import Model, Outcome, Training
 from db.queries import audit, models, rounds, trainings
 from db.session import transaction
+from fl.recipes import completed
 from fl.spec import ModelSpec, TrainingRequest
 from privacy.calibration import plan_for
 from privacy.plan import PrivacyPlan
@@ -59,14 +60,16 @@ class TrainingProgress:
 @task(name="request_training", cache_policy=NO_CACHE, persist_result=False)
 def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID:
     """Writes a training that was started in the Prefect UI rather than through the API."""
-    plan = plan_for(request.privacy, rounds=request.rounds)
     with transaction(coordinator.engine) as session:
         model = models.get_model(session, name=request.model)
+        complete = completed(request, ModelSpec.model_validate(model.spec))
+    plan = plan_for(complete.privacy, rounds=complete.rounds)
+    with transaction(coordinator.engine) as session:
         training = trainings.add_training(
             session,
             model_id=model.id,
-            rounds=request.rounds,
-            strategy=request.strategy.model_dump(mode="json"),
+            rounds=complete.rounds,
+            strategy=complete.strategy.model_dump(mode="json"),
             plan=plan.model_dump(mode="json"),
             epsilon=epsilon_of_plan(plan),
             delta=plan.delta,
@@ -83,7 +86,8 @@ def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID
             details={
                 "model": model.name,
                 "purpose": request.purpose,
-                "rounds": request.rounds,
+                "rounds": complete.rounds,
+                "recipe": complete.recipe,
             },
             now=coordinator.now(),
         )

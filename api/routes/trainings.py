@@ -20,7 +20,8 @@ from api.services import ServicesDep
 from db.models import Model
 from db.queries import audit, hospitals, models, rounds, trainings
 from db.session import transaction
-from fl.spec import TrainingRequest
+from fl.recipes import CompleteRequest, completed
+from fl.spec import ModelSpec, TrainingRequest
 from privacy.errors import PlanError
 from privacy.plan import PrivacyPlan, PrivacyRequest
 from privacy.settings import PrivacySettings
@@ -42,16 +43,18 @@ def start_training(
     """
     # What is cheap to refuse is refused before the plan is computed, outside of the transaction
     # that writes: computing takes a second or more.
+    privacy = privacy_request(body.privacy, services.settings.privacy)
     with transaction(services.engine) as session:
-        _startable_model(session, body)
-    plan, epsilon = _priced_plan(privacy_request(body.privacy, services.settings.privacy), body)
+        spec = ModelSpec.model_validate(_startable_model(session, body).spec)
+    request = _completed(body.model_copy(update={"privacy": privacy}), spec)
+    plan, epsilon = _priced_plan(request)
     with transaction(services.engine) as session:
         model = _startable_model(session, body)
         training = trainings.add_training(
             session,
             model_id=model.id,
-            rounds=body.rounds,
-            strategy=body.strategy.model_dump(mode="json"),
+            rounds=request.rounds,
+            strategy=request.strategy.model_dump(mode="json"),
             plan=plan.model_dump(mode="json"),
             epsilon=epsilon,
             delta=plan.delta,
@@ -74,7 +77,8 @@ def start_training(
                 "model": model.name,
                 "spec_version": model.version,
                 "purpose": body.purpose,
-                "rounds": body.rounds,
+                "rounds": request.rounds,
+                "recipe": request.recipe,
                 "pace": body.pace,
                 "plan": plan.model_dump(mode="json"),
                 "epsilon": epsilon,
@@ -145,13 +149,20 @@ def _startable_model(session: Session, body: TrainingRequest) -> Model:
     return model
 
 
-def _priced_plan(request: PrivacyRequest, body: TrainingRequest) -> tuple[PrivacyPlan, float]:
+def _completed(body: TrainingRequest, spec: ModelSpec) -> CompleteRequest:
+    try:
+        return completed(body, spec)
+    except ValidationError as error:
+        raise PlanError(error.errors()[0]["msg"]) from error
+
+
+def _priced_plan(request: CompleteRequest) -> tuple[PrivacyPlan, float]:
     # Imported at the first training: the accountants bring SciPy, which would double the memory of
     # an idle API and the time it takes to start.
     from privacy.calibration import plan_for
     from privacy.pricing import epsilon_of_plan
 
-    plan = plan_for(request, rounds=body.rounds)
+    plan = plan_for(request.privacy, rounds=request.rounds)
     return plan, epsilon_of_plan(plan)
 
 

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from fl.architecture_spec import Logistic, Mlp
-from fl.architectures.standardiser import STANDARDISER, Present, Standardiser
+from fl.architectures.standardiser import Present, Standardiser
 from fl.errors import ModelError
+from fl.names import STANDARDISER
 from fl.spec import ModelSpec
 from fl.weights import Weights, WeightsLayout, check_layout, layout
 
@@ -38,6 +39,16 @@ def build(spec: ModelSpec) -> nn.Module:
             return _standardised(spec, shape[0], _perceptron(mlp.widths(shape[0])))
         case _:
             raise ModelError(f"architecture {spec.architecture.kind!r}: not built yet")
+
+
+def features_of(module: nn.Module) -> nn.Module:
+    """Returns what a module does to records before it standardises them, without weights."""
+    before: list[nn.Module] = []
+    for name, layer in module.named_children():
+        if name == STANDARDISER:
+            return nn.Sequential(*before)
+        before.append(layer)
+    raise ModelError("the model does not standardise its features")
 
 
 def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:

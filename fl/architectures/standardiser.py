@@ -5,13 +5,8 @@ Both are weights, found in a training's first rounds (`fl.statistics`) and left 
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import nn
-
-STANDARDISER: Final = "standardiser"
-"""Name of the layer in a module; its weights' names begin with it."""
 
 
 class Standardiser(nn.Module):
@@ -22,8 +17,8 @@ class Standardiser(nn.Module):
     Attributes:
         centre: shape (d,); zeros at first.
         spread: shape (d,), above 0; ones at first.
-        records: shape (1,): how many records the training has counted at all hospitals together,
-            with noise; 0 at first.
+        records: shape (1,): how many records, or patients, the training has counted at all
+            hospitals together, with noise, in units of 65,536; 0 at first.
     """
 
     def __init__(self, features: int) -> None:
@@ -34,7 +29,7 @@ class Standardiser(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Returns the standardised features."""
-        return torch.nan_to_num((features - self.centre) / self.spread, nan=0.0)
+        return without_nan((features - self.centre) / self.spread)
 
 
 class Present(nn.Module):
@@ -42,4 +37,9 @@ class Present(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Returns the features without NaN."""
-        return torch.nan_to_num(features, nan=0.0)
+        return without_nan(features)
+
+
+def without_nan(features: torch.Tensor) -> torch.Tensor:
+    """Returns features with 0 for NaN; an infinity stays, so that its record is left out."""
+    return torch.where(features.isnan(), 0.0, features)

@@ -103,7 +103,9 @@ class RoundBudget:
 
     def _charges(self) -> list[Charge]:
         plan = self.invitation.plan
-        released: dict[Part, Mechanism] = {"held-out": evaluation_mechanism_of(plan, evaluations=1)}
+        released: dict[Part, Mechanism] = {}
+        if self.invitation.evaluate:
+            released["held-out"] = evaluation_mechanism_of(plan, evaluations=1)
         if self.invitation.kind == "training":
             released["training"] = mechanism_of(plan, rounds=1)
         return [

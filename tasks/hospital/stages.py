@@ -205,7 +205,8 @@ def work_locally(
             generator=generator,
         )
     )
-    config = ConfigRecord({**invitation.train_config, "server-round": invitation.number})
+    config = ConfigRecord({"server-round": invitation.number})
+    config.update(invitation.train_config)
 
     def ask(message_type: str) -> RecordDict:
         content = RecordDict({"arrays": incoming, "config": config})
@@ -214,12 +215,14 @@ def work_locally(
         reply: RecordDict = app(message, context).content
         return reply
 
-    metrics = ask(MessageType.EVALUATE).metric_records["metrics"]
-    histogram = ScoreHistogram(
-        negatives=np.asarray(metrics["negatives"], np.int64),
-        positives=np.asarray(metrics["positives"], np.int64),
-    )
-    counts = noised_counts(histogram.counts(), plan=invitation.plan, generator=generator)
+    counts = np.zeros(0, np.int64)
+    if invitation.evaluate:
+        metrics = ask(MessageType.EVALUATE).metric_records["metrics"]
+        histogram = ScoreHistogram(
+            negatives=np.asarray(metrics["negatives"], np.int64),
+            positives=np.asarray(metrics["positives"], np.int64),
+        )
+        counts = noised_counts(histogram.counts(), plan=invitation.plan, generator=generator)
     if invitation.kind == "evaluation":
         return LocalWork(np.zeros(0, np.float32), counts)
     trained = ask(MessageType.TRAIN).array_records["arrays"]

@@ -99,8 +99,11 @@ def demo(
 @app.command()
 def train(
     model: Annotated[str, typer.Option(help="Name of a registered model.")],
-    rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds to train; the recipe's unless given.")
+    ] = None,
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Delta of epsilon.")] = None,
     noise_shares: Annotated[
         int | None, typer.Option(help="Honest hospitals that share the noise under the sum.")
     ] = None,
@@ -114,7 +117,7 @@ def train(
     from fl.spec import TrainingRequest
     from privacy.settings import PrivacySettings
 
-    asked = {"epsilon": epsilon, "noise_shares": noise_shares}
+    asked = {"epsilon": epsilon, "delta": delta, "noise_shares": noise_shares}
     given = {name: value for name, value in asked.items() if value is not None}
     privacy = PrivacySettings().completed(given)
     request = TrainingRequest(model=model, purpose=purpose, rounds=rounds, privacy=privacy)

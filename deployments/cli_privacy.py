@@ -7,15 +7,19 @@ fedmed privacy plan --epsilon 3 --rounds 20 --sampling-rate 1 --noise-shares 4 -
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from deployments.errors import OperatorError
+from fl.architecture_spec import Architecture
+from fl.spec import LEAST_COHORT, TrainingRequest
 from privacy.errors import PlanError
 from privacy.plan import PrivacyPlan
 from privacy.settings import PrivacySettings
@@ -31,6 +35,8 @@ _ACCOUNTANTS: Final = {
     "rdp": "Rényi",
 }
 
+_ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
+
 privacy_app = typer.Typer(help="Plan and price privacy.", no_args_is_help=True)
 
 _out = Console()
@@ -43,7 +49,12 @@ def _privacy() -> None: ...
 
 @privacy_app.command("plan")
 def privacy_plan(
-    rounds: Annotated[int, typer.Option(help="Rounds to train.")] = 10,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds to train; the recipe's unless given.")
+    ] = None,
+    architecture: Annotated[
+        str, typer.Option(help="Whose recipe: logistic, mlp, hog-logistic, cnn or resnet-18.")
+    ] = "logistic",
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
     noise_multiplier: Annotated[
         float | None, typer.Option(help="Noise in units of the clip norm, instead of epsilon.")
@@ -70,6 +81,7 @@ def privacy_plan(
     # dp-accounting warns of Rényi orders that it leaves out; the rest give a bound all the same.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # The accountants bring SciPy; the command's help should not wait for it.
+    from fl.recipes import completed
     from privacy.calibration import plan_for
     from privacy.pricing import epsilon_by_round, price
 
@@ -88,8 +100,12 @@ def privacy_plan(
     request = PrivacySettings().completed(
         {name: value for name, value in asked.items() if value is not None}
     )
+    # The fewest hospitals of which so many are honest, should a third collude.
+    cohort = max(LEAST_COHORT, math.ceil(1.5 * request.noise_shares))
+    training = TrainingRequest(model="model", rounds=rounds, privacy=request, least_cohort=cohort)
     try:
-        plan = plan_for(request, rounds=rounds)
+        complete = completed(training, _architecture(architecture))
+        plan = plan_for(complete.privacy, rounds=complete.rounds)
         cost, spent = price(plan), epsilon_by_round(plan)
     except PlanError as error:
         raise OperatorError(str(error)) from error
@@ -98,6 +114,15 @@ def privacy_plan(
     if plot is not None:
         _draw(plot, spent)
         _out.print(f"drawn to {plot}", highlight=False)
+
+
+def _architecture(kind: str) -> Architecture:
+    try:
+        return _ARCHITECTURE.validate_python({"kind": kind})
+    except ValidationError:
+        raise OperatorError(
+            f"architecture {kind!r}: name one of logistic, mlp, hog-logistic, cnn, resnet-18"
+        ) from None
 
 
 def _plan_table(plan: PrivacyPlan) -> Table:
@@ -112,6 +137,7 @@ def _plan_table(plan: PrivacyPlan) -> Table:
         "expected batch size": plan.expected_batch_size,
         "noise multiplier": f"{plan.noise_multiplier:.4f}{shared}",
         "noise on a sum of gradients": f"{plan.noise_multiplier * plan.clip_norm:.4f}",
+        "evaluations on held-out rows": plan.all_evaluations,
         "noise on a count of held-out rows": f"{plan.evaluation_noise_multiplier:.4f}",
     }
     for name, value in rows.items():

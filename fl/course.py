@@ -54,7 +54,7 @@ class Course:
 
     def stage(self, state: RoundState) -> Stage:
         """Returns the stage of the round that starts at a state."""
-        return stage_of(self.spec, self.plan, done=_done(state.strategy_state))
+        return stage_of(self.spec.architecture, self.plan, done=_done(state.strategy_state))
 
     def configure(self, state: RoundState, *, hospitals: int) -> RoundPlan:
         """Returns what the hospitals are asked in the round that starts at a state.

@@ -1,6 +1,6 @@
 """The stages of a training: first the features' centre, then their spread, then the model itself.
 
-    stage_of(spec, plan, done=3).kind  # "centre"
+    stage_of(spec.architecture, plan, done=3).kind  # "centre"
 
 A round of the first two stages releases a clipped, noised sum just as a step of training does, and
 costs the same. A table whose hospitals' rows are standardised together, by figures that are
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal
 
-from fl.spec import ModelSpec
+from fl.architecture_spec import Architecture, standardises
 from privacy.plan import PrivacyPlan
 
 StageKind = Literal["train", "centre", "spread"]
@@ -56,9 +56,9 @@ class Stage:
     radius: float = 0.0
 
 
-def stage_of(spec: ModelSpec, plan: PrivacyPlan, *, done: int) -> Stage:
+def stage_of(architecture: Architecture, plan: PrivacyPlan, *, done: int) -> Stage:
     """Returns the stage of the round that follows so many that have changed the weights."""
-    centre, spread = _statistics(spec, plan.rounds) if plan.sampling_rate == 1 else (0, 0)
+    centre, spread = _statistics(architecture, plan.rounds) if plan.sampling_rate == 1 else (0, 0)
     if done < centre:
         return Stage("centre", done, centre, _CENTRE_RADII[min(done, len(_CENTRE_RADII) - 1)])
     if done < centre + spread:
@@ -66,13 +66,13 @@ def stage_of(spec: ModelSpec, plan: PrivacyPlan, *, done: int) -> Stage:
     return Stage("train", done - centre - spread, plan.rounds - centre - spread)
 
 
-def statistic_rounds(spec: ModelSpec, rounds: int) -> int:
+def statistic_rounds(architecture: Architecture, rounds: int) -> int:
     """Returns how many of a training's rounds measure features rather than train."""
-    return sum(_statistics(spec, rounds))
+    return sum(_statistics(architecture, rounds))
 
 
-def _statistics(spec: ModelSpec, rounds: int) -> tuple[int, int]:
-    if not spec.standardises:
+def _statistics(architecture: Architecture, rounds: int) -> tuple[int, int]:
+    if not standardises(architecture):
         return (0, 0)
     for (_, centre, spread), (more, _, _) in pairwise((*_SHARES, (1 << 30, 0, 0))):
         if rounds < more:

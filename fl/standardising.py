@@ -103,9 +103,9 @@ def absorbed(
         centre = weights[CENTRE] + mean[CENTRE] * scale / records
         changed[CENTRE] = centre.astype(np.float32)
     else:
-        found = mean[SPREAD] * scale / records
+        found: NDArray[np.floating] = mean[SPREAD] * scale / records
         before = weights[SPREAD] if stage.place else np.zeros_like(found)
-        deviations = before + (found - before) / (stage.place + 1)
+        deviations: NDArray[np.floating] = before + (found - before) / (stage.place + 1)
         if stage.place + 1 == stage.rounds:
             deviations = _spread(
                 deviations, noise=noise / records / math.sqrt(stage.rounds), binary=binary
@@ -144,4 +144,5 @@ def _spread(
     drawn = kept * deviations + (1 - kept) * mean
     least = max(_LEAST_SPREAD * mean, min(_DEVIATIONS * noise, mean))
     bounded = np.maximum(drawn, least)
-    return np.where(binary, np.sqrt(bounded / 2), bounded / _GAUSSIAN)
+    spread: NDArray[np.floating] = np.where(binary, np.sqrt(bounded / 2), bounded / _GAUSSIAN)
+    return spread

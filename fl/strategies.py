@@ -111,8 +111,8 @@ def save_state(strategy: flower.Strategy) -> RecordDict:
     """Returns all that a strategy remembers from one round to the next.
 
     The records are arrays by weight name: ``current`` and ``momentum`` for FedAvgM, ``current``,
-    ``m`` and ``v`` for FedAdam, ``iterate`` and ``sent`` for averaged descent, none for FedAvg and FedProx. What
-    is not set is left out.
+    ``m`` and ``v`` for FedAdam, ``iterate`` and ``sent`` for averaged descent, none for FedAvg and
+    FedProx. What is not set is left out.
 
     Raises:
         StrategyError: a strategy that `build_strategy` does not build.

@@ -62,7 +62,7 @@ def request_training(coordinator: Coordinator, request: TrainingRequest) -> UUID
     """Writes a training that was started in the Prefect UI rather than through the API."""
     with transaction(coordinator.engine) as session:
         model = models.get_model(session, name=request.model)
-        complete = completed(request, ModelSpec.model_validate(model.spec))
+        complete = completed(request, ModelSpec.model_validate(model.spec).architecture)
     plan = plan_for(complete.privacy, rounds=complete.rounds)
     with transaction(coordinator.engine) as session:
         training = trainings.add_training(

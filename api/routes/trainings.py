@@ -151,7 +151,7 @@ def _startable_model(session: Session, body: TrainingRequest) -> Model:
 
 def _completed(body: TrainingRequest, spec: ModelSpec) -> CompleteRequest:
     try:
-        return completed(body, spec)
+        return completed(body, spec.architecture)
     except ValidationError as error:
         raise PlanError(error.errors()[0]["msg"]) from error
 

@@ -206,7 +206,7 @@ def work_locally(
         )
     )
     config = ConfigRecord({"server-round": invitation.number})
-    config.update(invitation.train_config)
+    config.update({str(name): value for name, value in invitation.train_config.items()})
 
     def ask(message_type: str) -> RecordDict:
         content = RecordDict({"arrays": incoming, "config": config})

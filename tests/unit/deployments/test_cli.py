@@ -107,7 +107,7 @@ def test_train_asks_for_the_environment_s_privacy_unless_told_otherwise(
         1.5,
         None,
     )
-    assert (told.rounds, told.privacy.noise_multiplier, told.privacy.epsilon) == (10, None, 2.0)
+    assert (told.rounds, told.privacy.noise_multiplier, told.privacy.epsilon) == (None, None, 2.0)
     assert as_set.privacy.clip_norm == told.privacy.clip_norm == 0.25
 
 

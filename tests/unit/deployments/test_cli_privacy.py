@@ -11,14 +11,24 @@ from pydantic import ValidationError
 
 from deployments import cli
 from deployments.errors import OperatorError
+from fl.architecture_spec import Logistic
+from fl.recipes import completed
+from fl.spec import TrainingRequest
 from privacy.calibration import plan_for
-from privacy.plan import PrivacyRequest
+from privacy.plan import PrivacyPlan, PrivacyRequest
 from privacy.pricing import epsilon_by_round, price
 
 FULL_BATCH = (
     *("--sampling-rate", "1", "--steps-per-round", "1"),
     *("--epsilon", "3", "--rounds", "20"),
 )
+
+
+def planned(privacy: PrivacyRequest) -> PrivacyPlan:
+    """The plan of twenty rounds of a linear model, as its recipe completes it."""
+    asked = TrainingRequest(model="model", rounds=20, privacy=privacy, least_cohort=6)
+    complete = completed(asked, Logistic())
+    return plan_for(complete.privacy, rounds=complete.rounds)
 
 
 def cells(shown: str, first: str) -> list[str]:
@@ -29,7 +39,7 @@ def cells(shown: str, first: str) -> list[str]:
 
 def test_a_full_batch_plan_with_its_price(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH).stdout
-    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1), rounds=20)
+    plan = planned(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1))
     assert cells(shown, "noise multiplier")[1] == f"{plan.noise_multiplier:.4f}"
     assert cells(shown, "sampling rate")[1] == "1 (full batch)"
     assert cells(shown, "a row trained on")[1:] == ["exact Gaussian", "3.0000"]
@@ -40,7 +50,7 @@ def test_a_full_batch_plan_with_its_price(fedmed: Any) -> None:
 
 def test_each_round_adds_to_what_is_spent(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH).stdout
-    plan = plan_for(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1), rounds=20)
+    plan = planned(PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1))
     spent = epsilon_by_round(plan)
     for number in (1, 2, 20):
         assert cells(shown, str(number))[1] == f"{spent[number - 1]:.4f}"
@@ -50,7 +60,7 @@ def test_each_round_adds_to_what_is_spent(fedmed: Any) -> None:
 def test_shared_noise_shows_what_it_is_worth_alone(fedmed: Any) -> None:
     shown = fedmed("privacy", "plan", *FULL_BATCH, "--noise-shares", "4").stdout
     request = PrivacyRequest(epsilon=3, sampling_rate=1, steps_per_round=1, noise_shares=4)
-    local = price(plan_for(request, rounds=20)).epsilon_local
+    local = price(planned(request)).epsilon_local
     assert cells(shown, "it, if all other hospitals collude")[2] == f"{local:.4f}"
     assert "shared by 4 hospitals" in cells(shown, "noise multiplier")[1]
 
@@ -104,7 +114,6 @@ def test_the_course_of_epsilon_is_drawn(fedmed: Any, tmp_path: Path) -> None:
         (("--epsilon", "3", "--noise-multiplier", "2"), ValidationError, "not both"),
         (("--epsilon", "99"), ValidationError, "less than or equal to 20"),
         (("--noise-shares", "3", "--sampling-rate", "0.2"), ValidationError, "noise_shares 3"),
-        (("--rounds", "0"), OperatorError, "rounds 0"),
         (("--epsilon", "0.01", "--rounds", "1000"), OperatorError, "allow a larger epsilon"),
         (("--plot", "spent.pdf"), OperatorError, "spent.pdf: the plot is a PNG"),
         (("--plot", "no/such/spent.png"), OperatorError, "there is no such folder"),

@@ -9,20 +9,38 @@ import numpy as np
 import pytest
 
 from db.blobs import BlobStore
+from fl.architecture_spec import Logistic
+from fl.contract import DataContract, Label, NumberColumn
+from fl.course import Course
 from fl.errors import RoundError
 from fl.records import decode_record
 from fl.rounds import RoundState
+from fl.spec import ModelSpec
 from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, StrategySpec
 from fl.weights import decode_weights
+from privacy.calibration import plan_for
+from privacy.plan import PrivacyRequest
 from tasks.aggregate import aggregate
 from tasks.gather import GatheredSum
 
 WEIGHTS = {"b": np.array([1.0, 2.0], np.float32), "w": np.array([[0.5]], np.float32)}
+SPEC = ModelSpec(
+    name="m",
+    architecture=Logistic(standardise=False),
+    contract=DataContract(
+        columns=(NumberColumn(name="x", minimum=0, maximum=1),), label=Label(name="y")
+    ),
+)
+PLAN = plan_for(PrivacyRequest(epsilon=8), rounds=2)
 UPDATE = np.array([0.25, -0.25, 0.5], np.float32)
 
 
 def opened(strategy: StrategySpec, state: RoundState | None = None) -> Any:
-    return SimpleNamespace(strategy=strategy, state=state or RoundState(1, WEIGHTS))
+    return SimpleNamespace(
+        course=Course(SPEC, PLAN, strategy),
+        state=state or RoundState(1, WEIGHTS),
+        hospital_ids=("a", "b", "c"),
+    )
 
 
 def gathered(update: Any = UPDATE, *, weight: int = 3) -> GatheredSum:
@@ -34,7 +52,7 @@ def test_the_mean_update_is_added_to_the_weights(blobs: BlobStore) -> None:
     weights = decode_weights(blobs.get(left.weights))
     assert weights["b"].tolist() == [1.25, 1.75]
     assert weights["w"].tolist() == [[1.0]]
-    assert list(decode_record(blobs.get(left.strategy_state))) == []
+    assert list(decode_record(blobs.get(left.strategy_state))) == ["course"]
 
 
 @pytest.mark.parametrize("strategy", [FedAvgM(), FedAdam()])

@@ -212,7 +212,7 @@ WRONG_MODELS: list[tuple[str, Any, str]] = [
     ("contract.columns.0.maximum", float("inf"), "contract.columns.0.number.maximum"),
     ("contract.columns.0.name", "malignant", "contract"),
     ("contract.label.positive", "0", "contract.label"),
-    ("contract.label.positive", "\0", "body"),
+    ("contract.label.positive", "\0", "contract.label.positive"),
     ("description", "a\0b", "body"),
     ("description", "\ud800", "description"),
     ("hyperparameters", {"learning_rate": 0}, "hyperparameters.learning_rate"),

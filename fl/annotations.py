@@ -55,23 +55,26 @@ class Patients:
         self._name = name
         self._tokens = tokens
         self._codes: list[NDArray[np.int64]] = []
-        self._digests: list[bytes] = []
+        self._digests = bytearray()
         self._known = 0
 
     def add(self, cells: pd.Series) -> list[Violation]:
         """Adds a block's rows; returns the broken rules."""
         codes, names = distinct(cells)
         self._codes.append(codes + self._known)
-        self._digests.append(b"".join(hashlib.sha256(name.encode()).digest() for name in names))
+        self._digests += b"".join([hashlib.sha256(name.encode()).digest() for name in names])
         self._known += len(names)
         empty = np.array([name in self._tokens for name in names], bool)
         return counted(self._name, {"missing-value": empty[codes]})
 
     def numbered(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Returns each row's patient, by first appearance, and each patient's digest."""
-        digests = np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, 32)
+        digests = np.frombuffer(self._digests, np.uint8).reshape(-1, 32)
         same, first = _first_appearance(digests)
-        return same[np.concatenate(self._codes)], digests[first]
+        codes = np.concatenate(self._codes)
+        if len(first) == len(digests):
+            return codes, digests
+        return same[codes], digests[first]
 
 
 def _first_appearance(
@@ -82,7 +85,7 @@ def _first_appearance(
     # made, and are then told apart the slow way.
     codes, known = pd.factorize(np.ascontiguousarray(digests[:, :8]).view(np.uint64)[:, 0])
     first = _first_of_each(codes, len(known))
-    if not np.array_equal(digests[first[codes]], digests):
+    if len(known) < len(digests) and not np.array_equal(digests[first[codes]], digests):
         codes, known = pd.factorize(np.array([row.tobytes() for row in digests], object))
         first = _first_of_each(codes, len(known))
     return codes.astype(np.int64), first

@@ -49,14 +49,14 @@ def numbers(
     return values, missing
 
 
-def distinct(cells: pd.Series) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def distinct(cells: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
     """Returns each cell's number, and the text that each number stands for, without white space.
 
     The numbers are by first appearance; cells that differ in white space have numbers of their own.
     """
     encoded = _text(cells).dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes, tuple(name.strip() for name in encoded.dictionary.to_pylist())
+    return codes, [name.strip() for name in encoded.dictionary.to_pylist()]
 
 
 def number_of(text: str) -> float | None:

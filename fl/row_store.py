@@ -11,6 +11,7 @@ mapping counts as this process's memory, a page of the file does not.
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
@@ -18,8 +19,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-IN_MEMORY_BYTES: Final = 256 << 20
-"""More than this lies on the disk."""
+IN_MEMORY_BYTES: Final = 128 << 20
+"""More than this lies on the disk; twice that is in memory while blocks become one array."""
 
 _BLOCK_BYTES: Final = 8 << 20
 
@@ -92,4 +93,15 @@ def chosen_rows(array: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
     store = RowStore(array.shape[1:], array.dtype)
     for part in slices(len(array), row_bytes):
         store.append(array[part][chosen[part]])
+        forget_pages(array)
     return store.array()
+
+
+def forget_pages(array: NDArray[Any]) -> None:
+    """Lets go of the pages of a mapped file that have been read; they count as memory in use.
+
+    A later reader finds them again. For arrays of a `RowStore` alone: what was written into a
+    private mapping is lost, and nobody writes into these.
+    """
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)

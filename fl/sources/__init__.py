@@ -10,6 +10,7 @@ exactly one data file. Blocks are of bounded size, so that a file may be larger 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from fl.errors import ContractViolation, Violation
 from fl.sources import csv, images, npz, parquet
 from fl.sources.places import LABEL_FILE, find_file
 
-BLOCK_BYTES: Final = 4 << 20
+BLOCK_BYTES: Final = 2 << 20
 """Text of a block; a row, and a header, must be shorter."""
 
 Pixels = Callable[[pd.DataFrame], Iterator[tuple[NDArray[np.generic], list[Violation]]]]
@@ -80,7 +81,7 @@ def _blocks(path: Path, contract: DataContract, block_bytes: int) -> Iterator[pd
     if file.name.lower() == LABEL_FILE and contract.images is not None:
         names = tuple(dict.fromkeys((images.FILE_COLUMN, *names)))
     rows = 0
-    for frame in _reader(file, names, contract, block_bytes):
+    for frame in _one_ahead(_reader(file, names, contract, block_bytes)):
         rows += len(frame)
         if len(frame):
             yield frame
@@ -98,3 +99,12 @@ def _reader(
             return npz.blocks(file, names, label=contract.label.name, images=contract.images)
         case _:
             return csv.blocks(file, names, block_bytes=block_bytes)
+
+
+def _one_ahead(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Reads the next block while this one is worked on."""
+    with ThreadPoolExecutor(1, "fedmed-read") as reader:
+        waiting = reader.submit(next, frames, None)
+        while (frame := waiting.result()) is not None:
+            waiting = reader.submit(next, frames, None)
+            yield frame

@@ -23,7 +23,7 @@ from typing import Final
 
 from fl.spec import ModelSpec
 
-_ROOTS: Final = ("fl.client", "privacy.noise", "privacy.secagg.participant")
+_ROOTS: Final = ("fl.client", "fl.data", "privacy.noise", "privacy.secagg.participant")
 _PACKAGES: Final = ("fl", "privacy")
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from fl.architectures import build, load_weights
 from fl.data import features_of
+from fl.encoding import example_frame
 from fl.errors import ModelError
 from fl.spec import ModelSpec
 from fl.weights import Weights
@@ -114,7 +115,7 @@ def load_predictor(directory: Path) -> Predictor:
 
 def example_input(spec: ModelSpec) -> pd.DataFrame:
     """Returns one made-up raw row, each column in the middle of its public range."""
-    return pd.DataFrame({c.name: [c.minimum / 2 + c.maximum / 2] for c in spec.contract.columns})
+    return example_frame(spec.contract)
 
 
 def _load_pyfunc(path: str) -> Predictor:

@@ -7,12 +7,13 @@ parts.train.features
 from __future__ import annotations
 
 import hmac
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.table import Split, Table
+from fl.row_store import forget_pages, slices
+from fl.table import Split, Table, canonical
 
 LEAST_KEY_BYTES: Final = 16
 HELD_OUT: Final = 0.2
@@ -42,29 +43,39 @@ def split(table: Table, *, key: bytes, held_out: float = HELD_OUT) -> Split:
         raise ValueError(f"split: a key of {len(key)} bytes, at least {LEAST_KEY_BYTES} needed")
     if not 0 < held_out < 1:
         raise ValueError(f"split: held_out {held_out} must lie strictly between 0 and 1")
-    # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
-    rows = np.column_stack([table.features, table.labels]).astype("<f4") + np.float32(0)
-    hashes = _keyed_hashes(key, rows)
     limit = int(held_out * 2**64)
     if table.patients is None:
-        out = hashes < limit
+        out = _row_hashes(key, table, np.arange(len(table))) < limit
         return Split(train=table.rows(~out), held_out=table.rows(out))
     if table.patient_digests is None:
         raise ValueError("split: the table names patients without digests of their identifiers")
     # A key of its own: identifiers and rows must not share a space of hashes.
     patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
     out = (_keyed_hashes(patient_key, table.patient_digests) < limit)[table.patients]
-    return Split(
-        train=table.rows(~out), held_out=table.rows(out & _first_of_each(table.patients, hashes))
-    )
+    candidates = np.flatnonzero(out)
+    hashes = _row_hashes(key, table, candidates)
+    kept = np.zeros(len(table), bool)
+    kept[candidates[_first_of_each(table.patients[candidates], hashes)]] = True
+    return Split(train=table.rows(~out), held_out=table.rows(kept))
 
 
-def _keyed_hashes(key: bytes, values: NDArray[Any]) -> NDArray[np.uint64]:
+def _row_hashes(key: bytes, table: Table, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The keyed hashes of the content of some rows, features and label: uint64, shape (m,)."""
+    hashes = [np.empty(0, np.uint64)]
+    for part in slices(len(rows), table.features.nbytes // max(1, len(table))):
+        arrays = (table.features[rows[part]], table.labels[rows[part]][:, None])
+        content = [canonical(array.reshape(len(array), -1)).view(np.uint8) for array in arrays]
+        hashes.append(_keyed_hashes(key, np.hstack(content)))
+        forget_pages(table.features)
+    return np.concatenate(hashes)
+
+
+def _keyed_hashes(key: bytes, rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """The first eight bytes of each row's HMAC, as a number: uint64, shape (n,)."""
-    digests = (hmac.digest(key, value.tobytes(), "sha256") for value in values)
-    return np.fromiter(
-        (int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, count=len(values)
-    )
+    content, width = rows.tobytes(), rows.shape[1]
+    starts = range(0, len(content), width)
+    digests = [hmac.digest(key, content[start : start + width], "sha256") for start in starts]
+    return np.frombuffer(b"".join(digests), ">u8")[::4].astype(np.uint64)
 
 
 def _first_of_each(patients: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:

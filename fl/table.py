@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fl.row_store import chosen_rows, slices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,14 +48,35 @@ class Table:
         return len(np.unique(self.labels)) < 2
 
     def rows(self, chosen: NDArray[np.bool_]) -> Table:
-        """Returns the chosen rows (bool, shape (n,)); their patients are numbered anew."""
-        features, labels = self.features[chosen], self.labels[chosen]
+        """Returns the chosen rows (bool, shape (n,)); their patients are numbered anew.
+
+        Features that are many lie on the disk, as the table's own do.
+        """
+        features, labels = chosen_rows(self.features, chosen), self.labels[chosen]
         groups = None if self.groups is None else self.groups[chosen]
         if self.patients is None:
             return Table(features, labels, groups=groups)
         kept, patients = np.unique(self.patients[chosen], return_inverse=True)
         digests = None if self.patient_digests is None else self.patient_digests[kept]
         return Table(features, labels, patients.astype(np.int64), digests, groups)
+
+
+def canonical(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns values of which equal ones have equal bytes: pixels as they are, else little-endian.
+
+    There is one zero, and one value that is no number.
+    """
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    one_zero = values.astype("<f4", order="C") + np.float32(0)
+    one_zero[np.isnan(one_zero)] = np.nan
+    return one_zero
+
+
+def canonical_blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yields the `canonical` rows of an array, some megabytes at once."""
+    for part in slices(len(values), values.nbytes // max(1, len(values))):
+        yield canonical(values[part])
 
 
 @dataclass(frozen=True, slots=True)

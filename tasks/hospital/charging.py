@@ -14,12 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-import numpy as np
-
 from db.errors import LedgerBroken, LedgerRolledBack
 from fl.invitation import RoundInvitation
 from fl.policy import Policy
-from fl.table import Table
+from fl.table import Table, canonical_blocks
 from privacy.errors import BudgetExceeded, ChargeConflict, UnknownMechanism
 from privacy.ledger import Charge, Limits, Part, Release, Reservation
 from privacy.mechanisms import Mechanism, evaluation_mechanism_of, mechanism_of
@@ -33,8 +31,8 @@ def fingerprint_of(table: Table) -> str:
     """Returns the SHA-256, hex, of a table's rows in their order."""
     digest = hashlib.sha256(repr(table.features.shape).encode())
     for array in (table.features, table.labels):
-        # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
-        digest.update(np.ascontiguousarray(array + np.float32(0), "<f4").tobytes())
+        for rows in canonical_blocks(array):
+            digest.update(rows.data)
     return digest.hexdigest()
 
 

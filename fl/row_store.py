@@ -1,0 +1,107 @@
+"""Rows that grow block by block, in memory while they are few and on the disk when they are many.
+
+    store = RowStore((30,), np.float32)
+    store.append(block)  # (m, 30)
+    store.array()        # (n, 30)
+
+What lies on the disk is a file without a name in the folder for temporary files, so that it goes
+with the process. It is written as a file and mapped afterwards: a page that is written through a
+mapping counts as this process's memory, a page of the file does not.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+IN_MEMORY_BYTES: Final = 128 << 20
+"""More than this lies on the disk; twice that is in memory while blocks become one array."""
+
+_BLOCK_BYTES: Final = 8 << 20
+
+
+class RowStore:
+    """Rows of one shape and type, appended in blocks.
+
+    Args:
+        shape: of a row.
+        dtype: of its values.
+        in_memory_bytes: how much is held in memory before all of it moves to the disk.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: DTypeLike, *, in_memory_bytes: int = IN_MEMORY_BYTES
+    ) -> None:
+        self._shape = shape
+        self._dtype = np.dtype(dtype)
+        self._in_memory_bytes = in_memory_bytes
+        self._blocks: list[NDArray[Any]] = []
+        self._bytes = 0
+        self._rows = 0
+        self._file: BinaryIO | None = None
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Adds rows of shape (m, *shape).
+
+        Raises:
+            ValueError: rows of another shape.
+            OSError: the disk is full.
+        """
+        if rows.shape[1:] != self._shape:
+            raise ValueError(f"rows of shape {rows.shape[1:]} in a store of {self._shape}")
+        block = np.ascontiguousarray(rows, self._dtype)
+        self._rows += len(block)
+        self._bytes += block.nbytes
+        self._blocks.append(block)
+        if self._file is not None or self._bytes > self._in_memory_bytes:
+            self._to_disk()
+
+    def array(self) -> NDArray[Any]:
+        """Returns all rows: an array, or a private mapping of the file (``numpy.memmap``)."""
+        shape = (self._rows, *self._shape)
+        if self._file is None:
+            return np.concatenate([np.empty((0, *self._shape), self._dtype), *self._blocks])
+        self._file.flush()
+        # Copy on write: PyTorch warns of arrays that cannot be written to.
+        return np.memmap(self._file, self._dtype, mode="c", shape=shape)
+
+    def _to_disk(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="fedmed-rows-")
+        for block in self._blocks:
+            self._file.write(block.data)
+        self._blocks.clear()
+
+
+def slices(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Yields slices of so many rows as make a block of some megabytes, one after the other."""
+    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def chosen_rows(array: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Returns the chosen rows (bool, shape (n,)) of an array, on the disk if they are many."""
+    row_bytes = array.nbytes // max(1, len(array))
+    if row_bytes * int(np.count_nonzero(chosen)) <= IN_MEMORY_BYTES:
+        return np.asarray(array[chosen])
+    store = RowStore(array.shape[1:], array.dtype)
+    for part in slices(len(array), row_bytes):
+        store.append(array[part][chosen[part]])
+        forget_pages(array)
+    return store.array()
+
+
+def forget_pages(array: NDArray[Any]) -> None:
+    """Lets go of the pages of a mapped file that have been read; they count as memory in use.
+
+    A later reader finds them again. For arrays of a `RowStore` alone: what was written into a
+    private mapping is lost, and nobody writes into these.
+    """
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)

@@ -115,9 +115,7 @@ KNOWN: Final = (
     KnownColumn(("bilirubin", "totalbilirubin", "bili"), 0, 80, "mg/dL", (0, 10)),
     KnownColumn(("haemoglobin", "hemoglobin", "hb", "hgb", "hämoglobin"), 1, 30, "g/dL", (6, 19)),
     KnownColumn(("haematocrit", "hematocrit", "hct", "packedcellvolume"), 5, 80, "%", (20, 56)),
-    KnownColumn(
-        ("whitebloodcells", "wbc", "leukocytes", "leukozyten"), 0, 500, "10⁹/L", (2, 30)
-    ),
+    KnownColumn(("whitebloodcells", "wbc", "leukocytes", "leukozyten"), 0, 500, "10⁹/L", (2, 30)),
     KnownColumn(("platelets", "plt", "plateletcount", "thrombozyten"), 0, 3000, "10⁹/L", (50, 600)),
     KnownColumn(("sodium", "na", "serumsodium", "natrium"), 90, 200, "mmol/L", (120, 155)),
     KnownColumn(("potassium", "k", "serumpotassium", "kalium"), 1, 12, "mmol/L", (2.5, 6.5)),
@@ -126,9 +124,7 @@ KNOWN: Final = (
     KnownColumn(("crp", "creactiveprotein"), 0, 1000, "mg/L", (0, 250)),
     KnownColumn(("lactate", "laktat"), 0, 50, "mmol/L", (0.3, 15)),
     KnownColumn(("ph", "arterialph", "bloodph"), 6, 8.5, "", (7, 7.7)),
-    KnownColumn(
-        ("ejectionfraction", "lvef", "ef"), 1, 100, "%", (10, 80), "a share; " + _BODY
-    ),
+    KnownColumn(("ejectionfraction", "lvef", "ef"), 1, 100, "%", (10, 80), "a share; " + _BODY),
 )
 
 SEX: Final = (("f", "m"), ("F", "M"), ("female", "male"), ("Female", "Male"), ("w", "m"))

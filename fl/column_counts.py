@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fl.cells import Cells
 from fl.contract import CategoryColumn, Label, NumberColumn
 from fl.errors import Violation
+from fl.raw_column import RawColumn
 from fl.subgroups import Subgroup
 from fl.unit_suspicion import UnitCounter, UnitSuspicion
 
@@ -70,7 +70,7 @@ class _Counts:
 class Counter(Protocol):
     """Takes a column block by block."""
 
-    def take(self, cells: Cells) -> NDArray[np.uint64]:
+    def take(self, cells: RawColumn) -> NDArray[np.uint64]:
         """Counts the cells; returns for each what equal cells have in common: uint64, (n,)."""
         ...
 
@@ -87,13 +87,13 @@ class _NumberCounter:
         self._counts = _Counts()
         self._units = UnitCounter(column)
 
-    def take(self, cells: Cells) -> NDArray[np.uint64]:
-        values, counts = cells.numbers(), self._counts
+    def take(self, cells: RawColumn) -> NDArray[np.uint64]:
+        (values, missing), counts = cells.numbers(), self._counts
         readable = ~np.isnan(values)
         finite = values[np.isfinite(values)]
         outside = (values < self._column.minimum) | (values > self._column.maximum)
-        counts.missing += int(cells.missing.sum())
-        counts.not_a_number += int((~readable & ~cells.missing).sum())
+        counts.missing += int(missing.sum())
+        counts.not_a_number += int((~readable & ~missing).sum())
         counts.out_of_range += int(outside.sum())
         if self._column.whole:
             counts.not_whole += int((finite != np.round(finite)).sum())
@@ -101,11 +101,11 @@ class _NumberCounter:
         counts.decimal_commas += int(np.array(commas, bool)[cells.codes].sum())
         self._units.take(finite)
         # Adding zero turns -0.0 into 0.0, which is the same value in other bytes.
-        return np.where(readable, (values + 0.0).view(np.uint64), _hashed(cells))
+        return np.where(readable, (values + 0.0).view(np.uint64), _hashed(cells, missing))
 
     def report(self) -> ColumnReport:
         counts, name = self._counts, self._column.name
-        rules = {"not-a-number": counts.not_a_number, "not-a-whole-number": counts.not_whole}
+        rules = {"not-a-number": counts.not_a_number, "not-whole": counts.not_whole}
         if self._column.out_of_range == "refuse":
             rules["out-of-range"] = counts.out_of_range
         if self._column.missing == "refuse":
@@ -143,14 +143,14 @@ class _NameCounter:
         self._missing, self._unknown = missing, unknown
         self._counts = _Counts()
 
-    def take(self, cells: Cells) -> NDArray[np.uint64]:
+    def take(self, cells: RawColumn) -> NDArray[np.uint64]:
         empty = cells.missing
         if self._known is not None:
             known = cells.among(self._known)
             empty = empty & ~known  # a contract may name a token for an empty cell as a category
             self._counts.unknown += int((~known & ~empty).sum())
         self._counts.missing += int(empty.sum())
-        return _hashed(cells)
+        return _hashed(cells, empty)
 
     def report(self) -> ColumnReport:
         rules = {"missing-value": self._counts.missing} if self._missing else {}
@@ -171,12 +171,12 @@ class _BandCounter:
         self._subgroup = subgroup
         self._counts = _Counts()
 
-    def take(self, cells: Cells) -> NDArray[np.uint64]:
-        values, bands = cells.numbers(), self._subgroup.bands
+    def take(self, cells: RawColumn) -> NDArray[np.uint64]:
+        (values, missing), bands = cells.numbers(), self._subgroup.bands
         within = (values >= bands[0]) & (values <= bands[-1])
-        self._counts.missing += int(cells.missing.sum())
-        self._counts.unknown += int((~within & ~cells.missing).sum())
-        return np.where(np.isnan(values), _hashed(cells), (values + 0.0).view(np.uint64))
+        self._counts.missing += int(missing.sum())
+        self._counts.unknown += int((~within & ~missing).sum())
+        return np.where(np.isnan(values), _hashed(cells, missing), (values + 0.0).view(np.uint64))
 
     def report(self) -> ColumnReport:
         return ColumnReport(name=self._subgroup.name, kind="subgroup", **asdict(self._counts))
@@ -217,7 +217,7 @@ def _broken(name: str, rules: dict[str, int]) -> tuple[Violation, ...]:
     return tuple(Violation(name, rule, count) for rule, count in rules.items() if count)
 
 
-def _hashed(cells: Cells) -> NDArray[np.uint64]:
+def _hashed(cells: RawColumn, missing: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """A number for each text, one for all empty cells: uint64, shape (n,)."""
     hashed = pd.util.hash_array(np.array(cells.texts, dtype=object), categorize=False)
-    return np.where(cells.missing, np.uint64(0), hashed[cells.codes])
+    return np.where(missing, np.uint64(0), hashed[cells.codes])

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fl.cells import cells_of
 from fl.column_counts import ColumnReport, Counter, counter_of, patient_counter
 from fl.contract import DataContract
 from fl.errors import Violation
+from fl.raw_column import raw_column
 from fl.repeats import Repeats, RowDigests
 from fl.unit_suspicion import UnitSuspicion
 
@@ -107,7 +107,7 @@ class TextReport:
                 patient's are.
         """
         contract = self._contract
-        found = {name: cells_of(block[name], contract.missing_tokens) for name in contract.names}
+        found = {name: raw_column(block[name], contract.missing_tokens) for name in contract.names}
         taken = {name: counter.take(found[name]) for name, counter in self._counters.items()}
         if contents is None:
             contents = np.column_stack([taken[name] for name in taken if name != contract.patient])

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fl.cells import Cells
+from fl.raw_column import RawColumn
 from fl.split import held_out_patients
 
 _DIGEST_BYTES: Final = 16
@@ -64,7 +64,7 @@ class RowDigests:
         self._held_out = bytearray()
         self._unnamed = 0
 
-    def take(self, cells: NDArray[np.uint64], patients: Cells | None = None) -> None:
+    def take(self, cells: NDArray[np.uint64], patients: RawColumn | None = None) -> None:
         """Adds n rows.
 
         Args:
@@ -78,7 +78,7 @@ class RowDigests:
         if patients is not None:
             self._take_patients(patients)
 
-    def _take_patients(self, patients: Cells) -> None:
+    def _take_patients(self, patients: RawColumn) -> None:
         exact = _digests(patients.texts)
         folded = _digests([_folded(text) for text in patients.texts])
         shown = exact[patients.codes, :_DIGEST_BYTES]

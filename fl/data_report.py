@@ -63,6 +63,11 @@ class DataReport:
         return (*_of_rows(self), *_of_columns(self), *_of_repeats(self.repeats))
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a count and what is counted: ``1 row``, ``2 rows``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def report_on(
     blocks: Iterable[pd.DataFrame], contract: DataContract, *, split_key: bytes | None = None
 ) -> DataReport:
@@ -142,7 +147,10 @@ def _counters(contract: DataContract) -> dict[str, Counter]:
 
 def _of_rows(report: DataReport) -> Iterator[str]:
     if 0 < report.rows < FEW_ROWS:
-        yield f"{report.rows} rows are few: under the noise that protects them they teach little"
+        yield (
+            f"{counted(report.rows, 'row')} in all: under the noise that protects them, few rows "
+            "teach little"
+        )
     if report.rows and not (report.negative and report.positive):
         yield "one class only: these rows alone teach no model to tell the classes apart"
 
@@ -153,7 +161,7 @@ def _of_columns(report: DataReport) -> Iterator[str]:
             yield f"{column.name}: {_suspected(column.suspicion)}"
         if column.decimal_commas:
             yield (
-                f"{column.name}: {column.decimal_commas} cells have a decimal comma; "
+                f"{column.name}: {counted(column.decimal_commas, 'cell')} with a decimal comma; "
                 "the contract's numbers have a point"
             )
         if column.missing > MUCH_MISSING * report.rows:
@@ -175,23 +183,27 @@ def _suspected(found: UnitSuspicion) -> str:
 
 def _of_repeats(repeats: Repeats) -> Iterator[str]:
     if repeats.equal_rows:
-        yield f"{repeats.equal_rows} rows repeat an earlier row in every column of the contract"
+        yield (
+            f"{counted(repeats.equal_rows, 'row')}: a repetition of an earlier row, in every "
+            "column of the contract"
+        )
     if repeats.rows_of_several_patients:
         leak = repeats.held_out_rows_also_trained_on
         what = (
-            "if their patients fall on both sides, held-out figures are too good"
+            "figures on held-out rows are too good where one is trained on and one held out"
             if leak is None
-            else f"{leak} held-out rows are equal to a row that is trained on, so that held-out "
-            "figures may be too good"
+            else f"{counted(leak, 'held-out row')} equal to one that is trained on can make "
+            "figures too good"
         )
         yield (
-            f"{repeats.rows_of_several_patients} rows are equal to a row of another patient: {what}"
+            f"{counted(repeats.rows_of_several_patients, 'row')}: equal to a row of another "
+            f"patient, so that {what}"
         )
     if repeats.patients_spelled_apart:
         both = repeats.patients_on_both_sides
         sides = "" if both is None else f", {both} of them trained on and held out"
         yield (
-            f"{repeats.patients_spelled_apart} patients are written in several ways, which differ "
-            f"in case, width or white space alone{sides}: each way counts as a patient of its own, "
-            "with a privacy loss of its own"
+            f"{counted(repeats.patients_spelled_apart, 'patient')} written in several ways, which "
+            f"differ in case, width or white space alone{sides}: each way counts as a patient of "
+            "its own, with a privacy loss of its own"
         )

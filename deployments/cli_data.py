@@ -60,7 +60,7 @@ def contract_init(
     force: Force = False,
 ) -> None:
     """Draft a data contract from tables' headers and the kinds of their cells."""
-    from deployments.contract_draft import contract_yaml
+    from deployments.contract_draft import NOT_HELD, contract_yaml
     from deployments.contract_look import look
     from deployments.contract_questions import Asked, draft_of
 
@@ -77,6 +77,9 @@ def contract_init(
     draft = draft_of(look(files), asked)
     _write(output, contract_yaml(draft), force=force)
     _show(draft.contract)
+    for name, origin in draft.origins.items():
+        if NOT_HELD in origin:
+            _print(f"warning: {name}: {origin}")
     _print(
         f"wrote {output}; read it, then hold tables to it: `fedmed data check --contract {output}`"
     )
@@ -127,7 +130,11 @@ def data_check(
         raise OperatorError("no hospital here has named its data: say --data-path PATH")
     outcome = checked(path, rules, site.split_key if site else None)
     if json_file is not None:
-        _write(json_file, json.dumps(outcome.as_json(), indent=2) + "\n", force=force)
+        _write(
+            json_file,
+            json.dumps(outcome.as_json(), indent=2, ensure_ascii=False) + "\n",
+            force=force,
+        )
     _show_outcome(outcome)
     if json_file is not None:
         _print(f"wrote {json_file}: it counts patients' data and stays here")

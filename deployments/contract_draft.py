@@ -33,6 +33,7 @@ from fl.subgroups import Subgroup
 
 FROM_DATA: Final = "from public data, rounded outwards"
 TYPED: Final = "as it was typed"
+NOT_HELD: Final = "does not hold them: look at the unit"
 USUAL: Final = "the usual way to write it"
 AGE_BANDS: Final = (0.0, 40.0, 65.0, 120.0)
 _MARGIN: Final = 0.1
@@ -172,8 +173,14 @@ def _number_proposal(column: ColumnLook, known: KnownColumn | None, *, public: b
         return Proposal(found, known.source)
     if public:
         low, high = outwards(column.minimum, column.maximum)
-        return Proposal(number_column(column, low, high, whole=column.whole), FROM_DATA)
+        origin = FROM_DATA if known is None else f"{FROM_DATA}; {_not_held(known)}"
+        return Proposal(number_column(column, low, high, whole=column.whole), origin)
     return Proposal(None)
+
+
+def _not_held(known: KnownColumn) -> str:
+    usual = f"{known.minimum:g} to {known.maximum:g} {known.unit}".strip()
+    return f"the usual range, {usual}, {NOT_HELD}"
 
 
 def number_column(

@@ -13,7 +13,9 @@ from fl.data_report import DataReport, counted
 
 def contract_table(contract: DataContract) -> Table:
     """What a hospital's table must look like, a line a column."""
-    table = Table("column", "what it is", "values", "unit", "empty cells")
+    table = Table()
+    for name in ("column", "what it is", "values", "unit", "empty cells"):
+        table.add_column(name, overflow="fold")
     for column in contract.columns:
         table.add_row(*map(escape, _described(column)))
     if (images := contract.images) is not None:
@@ -40,7 +42,9 @@ def report_table(report: DataReport) -> Table:
         "unknown name": [_count(column.unknown) for column in report.columns],
     }
     shown = {name: cells for name, cells in counts.items() if any(cells)}
-    table = Table("column", "what it is")
+    table = Table()
+    table.add_column("column", overflow="fold")
+    table.add_column("what it is", no_wrap=True)
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
     for column, *cells in zip(report.columns, *shown.values(), strict=True):

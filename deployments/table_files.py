@@ -89,23 +89,25 @@ def contract_blocks(path: Path, contract: DataContract) -> Iterator[pd.DataFrame
         contract: the columns.
 
     Raises:
-        ContractViolation: there is no table, or it lacks a column.
-        OperatorError: as `text_blocks`.
+        ContractViolation: there is no table, it is no CSV, or it lacks a column.
     """
     file = _file_of(path)
-    header = set(read_header(file))
-    missing = [Violation(n, "missing-column") for n in contract.names if n not in header]
-    if missing:
-        raise ContractViolation(missing)
-    for block in text_blocks(file):
-        yield block[list(contract.names)]
+    try:
+        header = set(read_header(file))
+        if missing := [name for name in contract.names if name not in header]:
+            raise ContractViolation([Violation(name, "missing-column") for name in missing])
+        for block in text_blocks(file):
+            yield block[list(contract.names)]
+    except OperatorError:
+        raise ContractViolation([Violation("", "not-a-csv")]) from None
 
 
 def _file_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    files = [f for f in path.iterdir() if f.suffix.lower() == ".csv" and f.name[0] != "."]
-    if len(files) != 1:
-        rule = "several-files" if files else "no-such-file"
-        raise ContractViolation([Violation("", rule, max(1, len(files)))])
+    files = [path]
+    if path.is_dir():
+        files = [f for f in path.iterdir() if f.suffix.lower() == ".csv" and f.name[0] != "."]
+    if len(files) > 1:
+        raise ContractViolation([Violation("", "several-files", len(files))])
+    if not files or not files[0].exists():
+        raise ContractViolation([Violation("", "no-such-file")])
     return files[0]

@@ -16,6 +16,7 @@ the same in whatever order rows come:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -73,7 +74,9 @@ class UnitCounter:
         self._outside += len(outside)
         self._typical += self._count_typical(values)
         for shift in self._shifts:
-            self._outside_fit[shift] += int(self._in_range(shift(outside)).sum())
+            # What half a shift brings into range lies beside it: an outlier, no slip of the point.
+            beside = self._in_range(outside * math.sqrt(shift.factor))
+            self._outside_fit[shift] += int((self._in_range(shift(outside)) & ~beside).sum())
         for named in self._named:
             self._outside_fit[named] += int(self._in_range(named(outside)).sum())
             converted = named(values)

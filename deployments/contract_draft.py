@@ -234,8 +234,18 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _flow(value: Any) -> str:
+    shown = _dumped(value, allow_unicode=True)
+    # Not every line end that Unicode knows survives as itself.
+    return shown if shown.isprintable() else _dumped(value, allow_unicode=False)
+
+
+def _dumped(value: Any, *, allow_unicode: bool) -> str:
     text = yaml.safe_dump(
-        _whole(value), default_flow_style=True, sort_keys=False, allow_unicode=True, width=1 << 30
+        _whole(value),
+        default_flow_style=True,
+        sort_keys=False,
+        allow_unicode=allow_unicode,
+        width=1 << 30,
     )
     return text.removesuffix("\n").removesuffix("\n...")
 

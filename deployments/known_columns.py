@@ -158,7 +158,7 @@ _IDENTIFYING: Final = {
     *("ssn", "insurancenumber", "caseid", "encounterid", "index", "unnamed0", "row", "rowid"),
 }
 _LABELS: Final = {
-    *("label", "target", "outcome", "diagnosis", "class", "y", "disease", "malignant"),
+    *("label", "target", "outcome", "diagnosis", "class", "y", "sick", "disease", "malignant"),
     *("death", "died", "mortality", "deathevent", "diabetes", "stroke", "heartdisease"),
 }
 

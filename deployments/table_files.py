@@ -4,7 +4,7 @@
     for block in text_blocks(path):         # pandas DataFrames of str
         ...
 
-No error of these holds a cell: those of pandas do.
+No error of these holds a cell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -30,18 +31,11 @@ def read_header(path: Path) -> tuple[str, ...]:
     Raises:
         OperatorError: there is no file, it is no CSV, or a name is there twice or empty.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except OSError as error:
-        raise OperatorError(f"{path}: {error.strerror or 'cannot be read'}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise OperatorError(f"{path} is no CSV file in UTF-8") from None
-    names = tuple(name.strip() for name in header)
-    if len(names) == 1 and ";" in names[0]:
-        raise OperatorError(f"{path}: columns are separated by semicolons; save it with commas")
+    names = tuple(name.strip() for name in next(_rows(path), []))
     if not names:
         raise OperatorError(f"{path} is empty")
+    if len(names) == 1 and ";" in names[0]:
+        raise OperatorError(f"{path}: columns are separated by semicolons; save it with commas")
     for place, name in enumerate(names, start=1):
         if not name:
             raise OperatorError(f"{path}: column {place} has no name; give it one")
@@ -54,31 +48,28 @@ def text_blocks(path: Path) -> Iterator[pd.DataFrame]:
     """Yields the rows of a CSV file in parts, all cells text.
 
     Raises:
-        OperatorError: as `read_header`, or a row longer than the header.
+        OperatorError: as `read_header`, or a row is not as long as the header.
     """
     names = read_header(path)
+    rows = _rows(path)
+    next(rows)
+    while block := list(islice(rows, _ROWS)):
+        if any(len(row) != len(names) for row in block):
+            raise OperatorError(f"{path}: a row has not as many cells as the header")
+        yield pd.DataFrame(block, columns=list(names), dtype=str)
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """Yields the rows that are not blank; an error is raised where none that holds a cell is."""
     try:
-        # Told the names, pandas neither renames columns nor takes the first for an index.
-        with pd.read_csv(
-            path,
-            header=None,
-            names=list(names),
-            skiprows=1,
-            index_col=False,
-            dtype=str,
-            na_filter=False,
-            chunksize=_ROWS,
-            encoding="utf-8-sig",
-        ) as blocks:
-            yield from blocks
-    except pd.errors.EmptyDataError:
-        return
-    except (ValueError, UnicodeDecodeError):
-        failed = True
-    else:
-        failed = False
-    if failed:  # raised here, where no error of pandas is its context
-        raise OperatorError(f"{path} is no CSV file, or a row is longer than its header")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from (row for row in csv.reader(file, strict=True) if row)
+            return
+    except OSError as error:
+        failure = error.strerror or "cannot be read"
+    except (UnicodeDecodeError, csv.Error):
+        failure = "no CSV file in UTF-8"
+    raise OperatorError(f"{path}: {failure}")
 
 
 def contract_blocks(path: Path, contract: DataContract) -> Iterator[pd.DataFrame]:

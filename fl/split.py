@@ -49,14 +49,27 @@ def split(table: Table, *, key: bytes, held_out: float = HELD_OUT) -> Split:
         return Split(train=table.rows(~out), held_out=table.rows(out))
     if table.patient_digests is None:
         raise ValueError("split: the table names patients without digests of their identifiers")
-    # A key of its own: identifiers and rows must not share a space of hashes.
-    patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
-    out = (_keyed_hashes(patient_key, table.patient_digests) < limit)[table.patients]
+    out = held_out_patients(table.patient_digests, key=key, held_out=held_out)[table.patients]
     candidates = np.flatnonzero(out)
     hashes = _row_hashes(key, table, candidates)
     kept = np.zeros(len(table), bool)
     kept[candidates[_first_of_each(table.patients[candidates], hashes)]] = True
     return Split(train=table.rows(~out), held_out=table.rows(kept))
+
+
+def held_out_patients(
+    digests: NDArray[np.uint8], *, key: bytes, held_out: float = HELD_OUT
+) -> NDArray[np.bool_]:
+    """Returns whether patients are held out, by the digests of their identifiers alone.
+
+    Args:
+        digests: uint8, shape (p, 32), as `Table.patient_digests`.
+        key: as of `split`.
+        held_out: as of `split`.
+    """
+    # A key of its own: identifiers and rows must not share a space of hashes.
+    patient_key = hmac.digest(key, b"fedmed split by patient v1", "sha256")
+    return _keyed_hashes(patient_key, digests) < int(held_out * 2**64)
 
 
 def _row_hashes(key: bytes, table: Table, rows: NDArray[np.int64]) -> NDArray[np.uint64]:

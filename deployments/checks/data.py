@@ -1,8 +1,8 @@
 """The hospital's table against the models that are registered, and one private step on trial.
 
 The table is read in a child that is forked for it and ends with it: no row is ever in this process.
-Nothing is released and nothing is charged: what the step computes goes with the child. Counts stay
-on this terminal.
+Nothing is released and nothing is charged: what the step computes goes with the child. Counts and
+warnings (`fl.data_report`) stay on this terminal.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def check_data(place: Place) -> Iterator[Finding]:
             yield fail(f"{named}: {found['ended']}")
         else:
             yield ok(f"fits {named}: {found['rows']} rows, {found['positive']} positive")
-            if found["one_class_only"]:
-                yield warn(f"{named}: the table has one class only; no model can learn from it")
+        for warning in found.get("warnings", ()):
+            yield warn(f"{named}: {warning}")
         if "step_s" in found:
             tried = True
             yield ok(
@@ -66,18 +66,21 @@ def hold(
     settings: SiteSettings, data_path: Path, model: OfferedModel, *, step: bool
 ) -> dict[str, Any]:
     """Holds the table to a contract and, if it fits, takes one private step; plain values."""
+    from deployments.data_check import checked
     from fl.data import load_table
     from fl.errors import ContractViolation
 
+    contract = model.spec.contract
+    found: dict[str, Any] = {}
+    if contract.images is None:
+        key = make_split_key(keys_directory(settings))
+        report = checked(data_path, contract, key).report
+        found["warnings"] = [] if report is None else list(report.warnings)
     try:
-        table = load_table(data_path, model.spec.contract)
+        table = load_table(data_path, contract)
     except ContractViolation as violation:
-        return {"violations": str(violation)}
-    found = {
-        "rows": len(table),
-        "positive": int(table.labels.sum()),
-        "one_class_only": table.one_class_only,
-    }
+        return found | {"violations": str(violation)}
+    found |= {"rows": len(table), "positive": int(table.labels.sum())}
     return found | (_private_step(settings, model, table) if step else {})
 
 

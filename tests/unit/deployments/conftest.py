@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from deployments import (
     cli,
     cli_code,
+    cli_data,
     cli_hospital,
     cli_join,
     cli_ledger,
@@ -92,7 +93,7 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     def run(*arguments: str, answer: str = "") -> Result:
         hospital = (cli_code, cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
-        for module in (cli, *hospital, cli_privacy, cli_user):
+        for module in (cli, *hospital, cli_data, cli_privacy, cli_user):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

@@ -57,7 +57,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> list[OfferedModel]:
 @pytest.fixture
 def table(place: Place) -> Path:
     path = place.settings.data_path
-    rows = [f"{radius},{int(radius > 15)}" for radius in range(1, 25)]
+    rows = [f"{fifths / 5},{int(fifths > 75)}" for fifths in range(5, 125)]
     path.write_text("\n".join(["radius,malignant", *rows]))
     return path
 
@@ -74,8 +74,8 @@ def test_a_model_that_fits_is_tried_and_one_that_does_not_is_explained(
     before = {path: path.read_bytes() for path in place.settings.hospital_home.rglob("*.db")}
     found = list(check_data(place))
     lines = [finding.text for finding in found]
-    assert lines[0] == "does not fit narrow version 1: radius: out-of-range (14)"
-    assert lines[1] == "fits old version 2: 24 rows, 9 positive"
+    assert lines[0] == "does not fit narrow version 1: radius: out-of-range (74)"
+    assert lines[1] == "fits old version 2: 120 rows, 49 positive"
     assert lines[2].startswith("a private step of old version 2 took ")
     assert lines[3].startswith("does not fit other version 1: texture: missing-column")
     assert states(found) == ["warn", "ok", "ok", "warn"]
@@ -87,9 +87,11 @@ def test_a_model_that_fits_is_tried_and_one_that_does_not_is_explained(
 def test_a_table_of_one_class(
     place: Place, offered: list[OfferedModel], table: Path, states: Any
 ) -> None:
-    table.write_text("radius,malignant\n" + "\n".join(f"{radius},0" for radius in range(20)))
+    table.write_text("radius,malignant\n" + "\n".join(f"{i / 10},0" for i in range(120)))
     offered.append(model("m"))
-    assert states(check_data(place)) == ["ok", "warn", "ok"]
+    found = list(check_data(place))
+    assert states(found) == ["ok", "warn", "ok"]
+    assert found[1].text.startswith("m version 1: one class only")
 
 
 def test_without_a_table_or_a_model_it_is_said_what_to_do(
@@ -101,6 +103,17 @@ def test_without_a_table_or_a_model_it_is_said_what_to_do(
     assert "is not there: mount it" in missing.text
     place.settings.data_path.touch()
     assert states(check_data(place)) == ["warn"]
+
+
+def test_a_table_that_does_not_fit_is_told_what_may_be_wrong_with_its_unit(
+    place: Place, offered: list[OfferedModel], table: Path, states: Any
+) -> None:
+    rows = "\n".join(f"{100 + i},{i % 2}" for i in range(120))
+    table.write_text(f"radius,malignant\n{rows}")
+    offered.append(model("m"))
+    found = list(check_data(place))
+    assert states(found) == ["warn", "warn"]
+    assert "off by a slip of the decimal point" in found[1].text
 
 
 def test_a_trial_that_ends_badly_is_named(

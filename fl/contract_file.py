@@ -1,6 +1,6 @@
 """A data contract as others read it: a YAML file, and its hash.
 
-    contract_yaml(contract)  # "columns:\n- kind: number\n…"
+    contract_yaml(contract)
     contract_hash(contract)  # the same for equal contracts
 
 Two models are compared only where the hashes of their contracts are equal.

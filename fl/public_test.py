@@ -24,6 +24,7 @@ from fl.contract import DataContract
 from fl.data import load_table
 from fl.errors import ContractViolation
 from fl.evaluation import RocCurve
+from fl.operating_point import operating_point
 from fl.spec import ModelSpec
 from fl.table import Table
 from fl.weights import Weights
@@ -41,10 +42,12 @@ class PublicEvaluation:
     Attributes:
         metrics: figures that are defined, by name.
         roc: the curve; None without both classes.
+        problem: why there are no figures; empty if there are.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     roc: RocCurve | None = None
+    problem: str = ""
 
 
 def read_public(data: bytes, contract: DataContract) -> Table:
@@ -67,7 +70,7 @@ def evaluate_public(spec: ModelSpec, weights: Weights, data: bytes) -> PublicEva
         ContractViolation: the file does not fit the contract.
         ModelError: weights that do not fit the architecture, or scores that are not numbers.
     """
-    from fl.serving import operating_point, predictor_of
+    from fl.serving import predictor_of
 
     table = read_public(data, spec.contract)
     scores = predictor_of(spec, weights).scores(table.features)
@@ -81,7 +84,7 @@ def evaluate_public_export(directory: Path, data: bytes) -> PublicEvaluation:
         ContractViolation: the file does not fit the model's contract.
         ModelError: the directory holds no model of this project.
     """
-    from fl.serving import load_predictor, operating_point
+    from fl.serving import load_predictor
 
     predictor = load_predictor(directory)
     table = read_public(data, predictor.spec.contract)

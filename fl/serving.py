@@ -27,21 +27,16 @@ from fl.contract import DataContract, Images, NumberColumn
 from fl.contract_file import CONTRACT_FILE, contract_yaml
 from fl.data import features_of
 from fl.errors import ModelError
+from fl.operating_point import operating_point
 from fl.spec import ModelSpec
 from fl.weights import Weights
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 SPEC_FILE: Final = "spec.json"
 CARD_FILE: Final = "MODEL_CARD.md"
-THRESHOLD: Final = 0.5
 
 RECORDS_AT_ONCE: Final = 4096
 """Records that are scored at once: bounds the memory, not the number of rows."""
-
-
-def operating_point(spec: ModelSpec) -> float:
-    """Least score that is called positive."""
-    return THRESHOLD
 
 
 class Predictor:
@@ -83,11 +78,12 @@ class Predictor:
         if params:
             raise ModelError(f"params {sorted(params)}: this model takes none")
         contract = self.spec.contract
+        records: NDArray[Any]
         if contract.images is not None:
-            records: NDArray[Any] = images_of(model_input, contract.images)
-            index = None
+            records, index = images_of(model_input, contract.images), None
         else:
-            records, index = _columns_of(model_input, contract), model_input.index
+            frame = _frame(model_input)
+            records, index = _columns_of(frame, contract), frame.index
         scores = self.scores(records)
         label = contract.label
         called = np.where(scores >= operating_point(self.spec), label.positive, label.negative)
@@ -137,19 +133,23 @@ def images_of(model_input: Any, images: Images) -> NDArray[Any]:
     return np.ascontiguousarray(kept.transpose(0, 3, 1, 2))
 
 
-def _columns_of(model_input: Any, contract: DataContract) -> NDArray[np.float32]:
-    """Returns a frame's features; columns that may be empty may be left out."""
+def _frame(model_input: Any) -> pd.DataFrame:
     if not isinstance(model_input, pd.DataFrame):
         raise ModelError(
             f"model_input is {type(model_input).__name__}: give a pandas DataFrame with the "
             "contract's columns"
         )
+    return model_input
+
+
+def _columns_of(frame: pd.DataFrame, contract: DataContract) -> NDArray[np.float32]:
+    """Returns a frame's features; columns that may be empty may be left out."""
     left_out = {
         column.name: ""
         for column in contract.columns
-        if column.missing != "refuse" and column.name not in model_input.columns
+        if column.missing != "refuse" and column.name not in frame.columns
     }
-    return features_of(model_input.assign(**left_out), contract)
+    return features_of(frame.assign(**left_out), contract)
 
 
 def export_model(

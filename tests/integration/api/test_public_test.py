@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,12 +20,6 @@ async def put(api: Any, data: bytes, path: str = "/models/breast-cancer/public-t
     return answer
 
 
-def kept(api: Any) -> set[str]:
-    """The hashes of all blobs."""
-    root = Path(api.settings.artifact_store.artifacts)
-    return {path.name for path in root.rglob("*") if path.is_file()}
-
-
 async def test_it_is_kept_and_named_with_the_version(api: Any) -> None:
     await api.add_model()
     answer = await put(api, ROWS)
@@ -35,14 +28,14 @@ async def test_it_is_kept_and_named_with_the_version(api: Any) -> None:
     assert answer.json()["public_test"] == digest
     (listed,) = await api.get("/models", "training:read")
     assert listed["public_test"] == digest
-    assert digest in kept(api)
-    event = api.contents()["audit_events"][-1]
+    assert digest in api.stored_blobs()
+    event = api.contents()["audit_events"][-1]._mapping
     assert (event["action"], event["details"]["sha256"]) == ("model.public-test", digest)
 
 
 async def test_rows_outside_the_contract_are_refused_and_not_kept(api: Any) -> None:
     await api.add_model()
-    before, blobs = api.contents(), kept(api)
+    before, blobs = api.contents(), api.stored_blobs()
     answer = await put(api, b"radius,malignant\n12.5,0\n-7654.25,1\n99,2\n")
     assert answer.status_code == 422
     problem = answer.json()
@@ -52,7 +45,7 @@ async def test_rows_outside_the_contract_are_refused_and_not_kept(api: Any) -> N
         ("malignant", "unknown-label (1)"),
     }
     assert "7654" not in answer.text
-    assert (api.contents(), kept(api)) == (before, blobs)
+    assert (api.contents(), api.stored_blobs()) == (before, blobs)
 
 
 async def test_what_is_no_table_is_refused(api: Any) -> None:

@@ -29,18 +29,12 @@ from fl.weights import Weights
 from tasks.apart import run_apart
 from tasks.closing import Closing
 from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
-from tasks.models import exported_model
+from tasks.models import ModelToLog, logged_model
 from tasks.public import evaluate_export
-from tasks.signature import signature_of
 
 CHAMPION_ALIAS: Final = "champion"
 CHALLENGER_ALIAS: Final = "challenger"
 CARD_PATH: Final = "MODEL_CARD.md"
-
-# What loading the registered model needs beside this package; pinned as the project pins them.
-_SERVING_REQUIREMENTS: Final = (
-    *("torch==2.13.0", "safetensors", "pandas", "numpy", "pydantic", "pyyaml"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +57,25 @@ def register_model(run_id: str, weights: Weights, closing: Closing) -> Registere
     A run registers one version: repeating it after a crash logs nothing twice.
     """
     client, spec = MlflowClient(), closing.training.spec
-    version = _version_of(client, run_id) or _log_model(run_id, weights, closing)
+    version = _version_of(client, run_id)
+    if version is None:
+        card = closing.card()
+        for path, figure in closing.pictures().items():
+            client.log_figure(run_id, figure, path)
+        client.log_text(run_id, card, CARD_PATH)
+        model = ModelToLog(
+            run_id=run_id,
+            spec=spec,
+            weights=weights,
+            card=card,
+            metrics=closing.metrics(),
+            step=closing.training.completed,
+        )
+        version = run_apart(logged_model, model)
     client.update_registered_model(spec.name, spec.description)
     client.update_model_version(spec.name, version, closing.describe())
     _tag(client, spec.name, version, closing.version_tags())
     return RegisteredModel(spec.name, version)
-
-
-def _log_model(run_id: str, weights: Weights, closing: Closing) -> str:
-    spec, card = closing.training.spec, closing.card()
-    with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as directory:
-        for path, figure in closing.pictures().items():
-            mlflow.log_figure(figure, path)
-        mlflow.log_text(card, CARD_PATH)
-        data = Path(directory) / "model"
-        # The answer is not kept: that there is one shows that the export can be loaded.
-        example, _ = run_apart(exported_model, data, spec, weights, card=card)
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="fl.serving",
-            data_path=str(data),
-            registered_model_name=spec.name,
-            signature=signature_of(spec.contract),
-            input_example=example,
-            pip_requirements=list(_SERVING_REQUIREMENTS),
-        )
-        mlflow.log_metrics(
-            closing.metrics(), step=closing.training.completed, model_id=logged.model_id
-        )
-    return str(logged.registered_model_version)
 
 
 def _version_of(client: MlflowClient, run_id: str) -> str | None:

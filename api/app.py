@@ -241,9 +241,14 @@ def open_gateway(
 
 
 def _largest_body(settings: ApiSettings, path: str) -> int:
-    """The middleware's bound; the exchange checks a narrower one by kind."""
+    """The middleware's bound; the exchange checks a narrower one by kind.
+
+    Below ``/models/`` nothing but a public test set has a body.
+    """
     if path.startswith(f"{GATEWAY_PATH}/"):
         return calls.largest_body(path.removeprefix(GATEWAY_PATH)) or settings.max_body_bytes
     if path.startswith("/exchange/"):
         return max(settings.max_upload_bytes, settings.max_message_bytes)
+    if path.startswith("/models/"):
+        return max(settings.max_upload_bytes, settings.max_body_bytes)
     return settings.max_body_bytes

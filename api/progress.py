@@ -35,6 +35,7 @@ def model_view(model: Model) -> ModelView:
             "name": model.name,
             "version": model.version,
             "spec": model.spec,
+            "public_test": model.public_test,
             "created_at": model.created_at,
         }
     )

@@ -64,7 +64,7 @@ class ApiSettings(BaseSettings):
         prefect_api_url: the Prefect server's API.
         prefect_api_auth_string: ``user:password`` when that server asks for one.
         mlflow_url: the MLflow server, for links.
-        max_upload_bytes: largest masked update that is taken.
+        max_upload_bytes: largest masked update, and public test set, that is taken.
         max_message_bytes: largest other message of a round that is taken.
         max_body_bytes: largest JSON body that is taken.
         max_wait_s: longest that a long poll of the exchange is held open.

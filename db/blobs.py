@@ -65,6 +65,11 @@ class IncomingBlob:
         with self._path.open("rb") as file:
             return file.read(size)
 
+    def as_file(self) -> Path:
+        """Returns the file with all that was written so far, for others to read."""
+        self._file.flush()
+        return self._path
+
     def keep(self) -> str:
         """Makes the bytes a blob of the store and returns their digest."""
         self._file.flush()

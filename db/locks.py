@@ -17,6 +17,7 @@ MIGRATIONS: Final = 7301
 AUDIT: Final = 7302
 MODEL_VERSIONS: Final = 7303
 TRAINING: Final = 7304
+CHAMPION: Final = 7305
 
 
 def hold(session: Session, space: int, key: str = "") -> None:

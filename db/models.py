@@ -200,11 +200,15 @@ class FailedSignIns(Base):
 
 
 class Model(Base):
-    """A named, versioned architecture with its data contract and hyperparameters."""
+    """A named, versioned architecture with its data contract and hyperparameters.
+
+    ``public_test`` is the hash of a public test set that its trainings are scored on.
+    """
 
     __tablename__ = "models"
     __table_args__ = (
         UniqueConstraint("name", "version"),
+        hexadecimal("public_test"),
         CheckConstraint("version >= 1", name="version"),
     )
 
@@ -212,6 +216,7 @@ class Model(Base):
     name: Mapped[str]
     version: Mapped[int]
     spec: Mapped[_Json]
+    public_test: Mapped[_Digest | None]
     created_at: Mapped[_Created]
 
 

@@ -133,6 +133,15 @@ def model_add(
     file: Annotated[
         Path, typer.Argument(help="The model's specification, YAML.", exists=True, dir_okay=False)
     ],
+    public_test: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with public rows, on which its trainings are scored too: CSV, Parquet, "
+            "npz. The coordinator keeps it.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Register a model; the same name with other content makes a new version."""
     from deployments.operator import OperatorClient
@@ -145,7 +154,10 @@ def model_add(
     spec = ModelSpec.model_validate(content)
     with OperatorClient.connect(StackSettings()) as operator:
         operator.add_model(spec)
-    _out.print(f"registered {spec.name}")
+        _out.print(f"registered {spec.name}")
+        if public_test is not None:
+            kept = operator.put_public_test(spec.name, public_test)
+            _out.print(f"public test set {kept['public_test']} of version {kept['version']}")
 
 
 def _show_event(event: Mapping[str, Any]) -> None:

@@ -107,6 +107,11 @@ class OperatorClient:
         if response.status_code != HTTPStatus.CONFLICT:
             _accepted(response)
 
+    def put_public_test(self, name: str, file: Path) -> dict[str, Any]:
+        """Gives the model's newest version a public test set; returns the version."""
+        with file.open("rb") as content:
+            return self._call("PUT", f"/models/{name}/public-test", content=content)
+
     def start_training(self, request: TrainingRequest) -> dict[str, Any]:
         """Starts a training; returns its id, its first round's id and its plan."""
         body = request.model_dump(mode="json", exclude_unset=True)

@@ -19,14 +19,18 @@ from prefect.states import Completed, Failed
 from db.models import RoundKind
 from fl.weights import decode_weights
 from tasks.aggregate import Aggregated, aggregate
+from tasks.closing import Closing
 from tasks.cohort import OpenedRound, open_round
 from tasks.coordinator import Coordinator
 from tasks.dispatch import dispatch_training
 from tasks.errors import RoundFailed
 from tasks.evaluate import RoundEvaluation, evaluate
 from tasks.gather import GatheredSum, gather_masked_updates
+from tasks.public import evaluate_public
 from tasks.record import RoundOutcome, leave_artifacts, write_compliance_records
-from tasks.track import MetricPoint, end_run, log_to_mlflow, mlflow_run_url, register_model
+from tasks.registry import choose_champion, register_model
+from tasks.run_fields import NOTE_TAG
+from tasks.track import MetricPoint, annotate_run, end_run, log_to_mlflow, mlflow_run_url
 from tasks.training import (
     TrainingProgress,
     close_training,
@@ -43,10 +47,11 @@ logging.getLogger("flwr").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """A completed round: what it measured and what it left."""
+    """A completed round: what it measured, what it left, and how many hospitals are in its sum."""
 
     evaluation: RoundEvaluation
     aggregated: Aggregated | None
+    hospitals: int
 
 
 @flow(name="federated-round", persist_result=False)
@@ -120,7 +125,7 @@ def run_round(
         outcome.epsilon,
         outcome.seconds,
     )
-    return RoundResult(evaluation, aggregated)
+    return RoundResult(evaluation, aggregated, len(outcome.survivors))
 
 
 def record(
@@ -137,19 +142,11 @@ def record(
         points += [
             MetricPoint("epsilon", outcome.epsilon, trained + 1),
             MetricPoint("round_seconds", outcome.seconds, trained + 1),
+            MetricPoint("hospitals", len(outcome.survivors), trained + 1),
         ]
     if points:
         log_to_mlflow(opened.mlflow_run_id, points)
     leave_artifacts(coordinator, opened, outcome, run_url=mlflow_run_url(opened.mlflow_run_id))
-
-
-def describe(training: TrainingProgress, evaluation: RoundEvaluation, *, epsilon: float) -> str:
-    """Returns what the model registry says of a trained model."""
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in evaluation.metrics().items())
-    return (
-        f"{training.completed} rounds; on all hospitals' held-out rows {figures}; "
-        f"epsilon {epsilon:.2f} at delta {training.plan.delta:g}; training {training.training_id}"
-    )
 
 
 def close(coordinator: Coordinator, training: TrainingProgress) -> None:
@@ -159,15 +156,21 @@ def close(coordinator: Coordinator, training: TrainingProgress) -> None:
         RoundFailed: the closing evaluation failed; the training stays open for another try.
     """
     result = run_round(coordinator, training, kind="evaluation")
-    epsilon = epsilon_spent(coordinator, training.plan, training.training_id)
-    registered = register_model(
-        training.mlflow_run_id,
-        training.spec,
-        decode_weights(coordinator.blobs.get(training.weights)),
-        description=describe(training, result.evaluation, epsilon=epsilon),
-        roc=result.evaluation.roc,
+    closing = Closing(
+        training=training,
+        evaluation=result.evaluation,
+        epsilon=epsilon_spent(coordinator, training.plan, training.training_id),
+        hospitals=result.hospitals,
         history=history(coordinator, training.training_id),
+        public=evaluate_public(coordinator, training),
+        made_on=coordinator.now().date(),
     )
+    weights = decode_weights(coordinator.blobs.get(training.weights))
+    registered = register_model(training.mlflow_run_id, weights, closing)
+    decision = choose_champion(coordinator, registered, closing)
+    get_run_logger().info("version %s: %s", registered.version, decision.reason)
+    note = f"{closing.describe()}\n\nVersion {registered.version}. Champion: {decision.reason}"
+    annotate_run(training.mlflow_run_id, {NOTE_TAG: note})
     end_run(training.mlflow_run_id, failed=False)
     close_training(
         coordinator, training.training_id, state="completed", model_version=registered.version

@@ -1,4 +1,4 @@
-"""Tracking: one MLflow run a training, metrics by round, plots, and the registered model.
+"""Tracking: one MLflow run a training, with its parameters, its data contract and its metrics.
 
 The step of a metric is the number of rounds behind the weights it describes: step 0 is the initial
 model, step r the model that round r made. A round measures the weights it starts from, so round r
@@ -7,58 +7,57 @@ logs step r - 1 and the closing evaluation logs the last step.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Final
-from uuid import UUID
+from typing import Final
 
 import mlflow
-from mlflow.entities import Metric, Param
-from mlflow.models import infer_signature
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from fl.evaluation import RocCurve
-from fl.spec import ModelSpec
-from fl.weights import Weights
-from tasks.apart import run_apart
-from tasks.models import exported_model
-from tasks.plots import history_figure, roc_figure
+from fl.contract_file import CONTRACT_FILE, contract_hash, contract_yaml
+from tasks.run_fields import TrainingFacts, run_params, run_tags
+from tasks.signature import contract_schema
 
-# What loading the registered model needs beside this package; pinned as the project pins them.
-_SERVING_REQUIREMENTS: Final = ("torch==2.13.0", "safetensors", "pandas", "numpy", "pydantic")
+_DATASET_DIGEST_LENGTH: Final = 36  # MLflow's limit
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredModel:
-    """A version in MLflow's registry."""
+def start_run(facts: TrainingFacts) -> str:
+    """Creates the training's MLflow run in the experiment of its model; returns the run's id.
 
-    name: str
-    version: str
-
-    @property
-    def uri(self) -> str:
-        """URI under which ``mlflow.pyfunc.load_model`` loads it."""
-        return f"models:/{self.name}/{self.version}"
-
-
-def start_run(
-    *, training_id: UUID, model: str, params: Mapping[str, Any], tags: Mapping[str, str]
-) -> str:
-    """Creates the training's MLflow run in the experiment of its model; returns the run's id."""
+    The data contract is logged as the run's dataset and as ``contract.yaml``: the data themselves
+    are nowhere but at the hospitals.
+    """
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(model)
-    experiment_id = experiment.experiment_id if experiment else client.create_experiment(model)
+    name = facts.spec.name
+    experiment = client.get_experiment_by_name(name)
+    experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     run = client.create_run(
-        experiment_id, run_name=f"training-{str(training_id)[:8]}", tags=dict(tags)
+        experiment_id,
+        run_name=f"training-{str(facts.training_id)[:8]}",
+        tags=run_tags(facts),
     )
-    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-    return str(run.info.run_id)
+    run_id = str(run.info.run_id)
+    client.log_batch(run_id, params=[Param(k, v) for k, v in run_params(facts).items()])
+    client.log_inputs(run_id, datasets=[_dataset_of(facts)])
+    client.log_text(run_id, contract_yaml(facts.spec.contract), CONTRACT_FILE)
+    return run_id
+
+
+def _dataset_of(facts: TrainingFacts) -> DatasetInput:
+    contract = facts.spec.contract
+    dataset = Dataset(
+        name=f"{facts.spec.name} contract",
+        digest=contract_hash(contract)[:_DATASET_DIGEST_LENGTH],
+        source_type="hospitals",
+        source="the rows stay at the hospitals; contract.yaml says what they look like",
+        schema=contract_schema(contract),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,40 +85,9 @@ def mlflow_run_url(run_id: str) -> str:
     return f"{mlflow.get_tracking_uri()}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-@task(name="register_model", cache_policy=NO_CACHE, persist_result=False)
-def register_model(
-    run_id: str,
-    spec: ModelSpec,
-    weights: Weights,
-    *,
-    description: str,
-    roc: RocCurve | None,
-    history: Sequence[Mapping[str, float]],
-) -> RegisteredModel:
-    """Logs the plots and the model, registers it under its name, and ends the MLflow run.
-
-    ``description`` is what the registry shows of the version. The artifact holds the specification
-    and the weights as safetensors; the code comes from the installed package, and no pickle is
-    written.
-    """
-    with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as directory:
-        if roc is not None:
-            mlflow.log_figure(roc_figure(roc), "plots/roc.png")
-        for name, label in (("auc", "AUC"), ("accuracy", "Accuracy"), ("epsilon", "Epsilon")):
-            mlflow.log_figure(history_figure(history, name, label), f"plots/{name}.png")
-        data = Path(directory) / "model"
-        example, answer = run_apart(exported_model, data, spec, weights)
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            loader_module="fl.serving",
-            data_path=str(data),
-            registered_model_name=spec.name,
-            signature=infer_signature(example, answer),
-            pip_requirements=list(_SERVING_REQUIREMENTS),
-        )
-    registered = RegisteredModel(spec.name, str(logged.registered_model_version))
-    MlflowClient().update_model_version(registered.name, registered.version, description)
-    return registered
+def annotate_run(run_id: str, tags: dict[str, str]) -> None:
+    """Sets tags of a run, such as its description, in one request."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def end_run(run_id: str, *, failed: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 import tenacity
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import NotFound
 from db.models import Model, Outcome, Training
-from db.queries import audit, models, rounds, trainings
+from db.queries import audit, hospitals, models, rounds, trainings
 from db.session import transaction
 from fl.recipes import completed
 from fl.spec import ModelSpec, TrainingRequest
@@ -23,6 +25,7 @@ from privacy.pricing import epsilon_by_round, epsilon_of_plan
 from tasks.apart import run_apart
 from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
 from tasks.models import encoded_initial_weights
+from tasks.run_fields import TrainingFacts
 from tasks.track import start_run
 
 
@@ -38,9 +41,15 @@ class TrainingProgress:
             each of them spends a round of the plan.
         state: ``pending``, ``running``, ``completed`` or ``failed``.
         weights: SHA-256, hex, of the weights it stands at.
+        strategy: the strategy's specification.
+        public_test: SHA-256 of the model's public test set; None without one.
     """
 
     training_id: UUID
+    model_id: UUID
+    model_version: int
+    purpose: str
+    requested_by: str
     spec: ModelSpec
     plan: PrivacyPlan
     rounds: int
@@ -50,6 +59,9 @@ class TrainingProgress:
     state: str
     weights: str
     mlflow_run_id: str
+    strategy: Mapping[str, Any]
+    least_cohort: int
+    public_test: str | None
 
     @property
     def has_rounds_left(self) -> bool:
@@ -123,23 +135,7 @@ def prepare_training(
     if training.weights is None or training.mlflow_run_id is None:
         # The seed only spreads the initial weights; it is public and protects nothing.
         weights = run_apart(encoded_initial_weights, spec, seed=training_id.int % 2**32)
-        plan = PrivacyPlan.model_validate(training.plan)
-        run_id = start_run(
-            training_id=training_id,
-            model=spec.name,
-            params={
-                "rounds": training.rounds,
-                "strategy": training.strategy["kind"],
-                "architecture": spec.architecture.kind,
-                **spec.hyperparameters.model_dump(),
-                **plan.model_dump(exclude={"rounds"}),
-            },
-            tags={
-                "training_id": str(training_id),
-                "model_version": str(model.version),
-                "requested_by": training.requested_by,
-            },
-        )
+        run_id = start_run(_facts(coordinator, training, model, spec))
         with transaction(coordinator.engine) as session:
             trainings.start_training(
                 session,
@@ -151,6 +147,30 @@ def prepare_training(
     return progress(coordinator, training_id)
 
 
+def _facts(
+    coordinator: Coordinator, training: Training, model: Model, spec: ModelSpec
+) -> TrainingFacts:
+    with transaction(coordinator.engine) as session:
+        requested = audit.list_events(
+            session, subject=f"training:{training.id}", action="training.requested", limit=1
+        )
+        invitable = len(hospitals.invitable_hospitals(session))
+    return TrainingFacts(
+        training_id=training.id,
+        spec=spec,
+        model_version=model.version,
+        purpose=training.purpose,
+        requested_by=training.requested_by,
+        recipe=str(requested[0].details.get("recipe", "")) if requested else "",
+        strategy=training.strategy,
+        plan=PrivacyPlan.model_validate(training.plan),
+        epsilon=training.epsilon,
+        least_cohort=training.least_cohort,
+        hospitals=invitable,
+        public_test=model.public_test,
+    )
+
+
 def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
     """Returns where a training stands."""
     with transaction(coordinator.engine) as session:
@@ -160,6 +180,10 @@ def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
         charged = rounds.charged_rounds(session, training_id)
     return TrainingProgress(
         training_id=training_id,
+        model_id=model.id,
+        model_version=model.version,
+        purpose=training.purpose,
+        requested_by=training.requested_by,
         spec=ModelSpec.model_validate(model.spec),
         plan=PrivacyPlan.model_validate(training.plan),
         rounds=training.rounds,
@@ -169,6 +193,9 @@ def progress(coordinator: Coordinator, training_id: UUID) -> TrainingProgress:
         state=training.state,
         weights=training.weights or "",
         mlflow_run_id=training.mlflow_run_id or "",
+        strategy=training.strategy,
+        least_cohort=training.least_cohort,
+        public_test=model.public_test,
     )
 
 

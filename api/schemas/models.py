@@ -36,12 +36,13 @@ StorableModelSpec = Annotated[ModelSpec, AfterValidator(without_zero_characters)
 
 
 class ModelView(View):
-    """A version of a model."""
+    """A version of a model; ``public_test`` is the SHA-256 of its public test set."""
 
     model_id: UUID
     name: ModelName
     version: int
     spec: ModelSpec
+    public_test: str | None = None
     created_at: datetime
 
 

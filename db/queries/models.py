@@ -56,6 +56,13 @@ def get_model(
     return model
 
 
+def set_public_test(session: Session, model: Model, *, digest: str) -> Model:
+    """Names the public test set that a version's trainings are scored on from now on."""
+    model.public_test = digest
+    session.flush()
+    return model
+
+
 def list_models(session: Session) -> Sequence[Model]:
     """Returns all versions of all models, by name and version."""
     return session.scalars(select(Model).order_by(Model.name, Model.version)).all()

@@ -22,6 +22,7 @@ NEEDS = {
     ("POST", "/models"): "models:write",
     ("GET", "/models"): "training:read",
     ("GET", "/models/breast-cancer"): "training:read",
+    ("PUT", "/models/breast-cancer/public-test"): "models:write",
     ("POST", "/training/start"): "training:start",
     ("GET", "/training"): "training:read",
     ("GET", "/training/11111111-2222-3333-4444-555555555555"): "training:read",

@@ -19,6 +19,7 @@ from db.settings import ArtifactSettings, DatabaseSettings
 from deployments.settings import StackSettings
 from privacy.settings import PrivacySettings
 from tasks.hospital.site import SiteSettings
+from tasks.settings import RegistrySettings
 
 EXAMPLE: Final = Path(__file__).parents[3] / ".env.example"
 LINE: Final = re.compile(r"^(?P<hash>#?)(?P<name>[A-Z][A-Z_]*)=(?P<value>.*)$", re.MULTILINE)
@@ -42,6 +43,7 @@ REQUIRED: Final[Mapping[type[BaseSettings], Mapping[str, Any]]] = {
     DatabaseSettings: DATABASE,
     ArtifactSettings: {"artifacts": "artifacts"},
     PrivacySettings: {},
+    RegistrySettings: {},
 }
 
 

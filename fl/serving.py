@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fl.architectures import build, load_weights
-from fl.contract import DataContract, Images, NumberColumn
+from fl.contract import DataContract, Images
 from fl.contract_file import CONTRACT_FILE, contract_yaml
 from fl.data import features_of
 from fl.encoding import example_frame

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from fl.architecture_spec import Logistic, Mlp
+from fl.architecture_spec import Custom, Logistic, Mlp
+from fl.architectures.custom import build_custom
 from fl.architectures.standardiser import Present, Standardiser
 from fl.errors import ModelError
 from fl.names import STANDARDISER
@@ -26,7 +27,9 @@ from fl.weights import Weights, WeightsLayout, check_layout, layout
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """Returns the module of a specification, in training mode; its weights are zeros.
+    """Returns the module of a specification, in training mode.
+
+    Its weights are zeros; those of an architecture of somebody's own are what it was made with.
 
     It reads records of shape (n, *contract.shape), as a hospital's table has them, and returns
     logits of shape (n, 1). PyTorch's global random state is not touched.
@@ -37,6 +40,8 @@ def build(spec: ModelSpec) -> nn.Module:
             return _standardised(spec, shape[0], _linear(shape[0], 1))
         case Mlp() as mlp:
             return _standardised(spec, shape[0], _perceptron(mlp.widths(shape[0])))
+        case Custom() as custom:
+            return build_custom(custom, spec.contract, seed=0)
         case _:
             raise ModelError(f"architecture {spec.architecture.kind!r}: not built yet")
 
@@ -55,12 +60,15 @@ def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:
     """Returns the weights a training starts from; equal seeds give equal weights.
 
     Weights and biases of a layer of d inputs are uniform within 1 / sqrt(d) of zero, which is
-    PyTorch's default for linear layers (LeCun et al. 1998, §4.6, up to a constant).
+    PyTorch's default for linear layers (LeCun et al. 1998, §4.6, up to a constant). An
+    architecture of somebody's own draws its weights itself.
 
     Args:
         spec: the model's specification.
         seed: public, 0 to 2^64 - 1.
     """
+    if isinstance(spec.architecture, Custom):
+        return weights_of(build_custom(spec.architecture, spec.contract, seed=seed))
     generator = torch.Generator().manual_seed(seed)
     module = build(spec)
     with torch.no_grad():

@@ -6,9 +6,9 @@ A hospital computes it from the code that is installed at its own place, never f
 coordinator says. It covers the specification (architecture, data contract, hyperparameters) and the
 source of every module of ``fl`` and ``privacy`` that building, training, evaluating, noising and
 masking the model reaches. The modules are found by following imports from a few roots, so that a
-module that is added to the training later cannot be forgotten here. An architecture of somebody's own adds the source of its package, as it is
-installed. `source_hash` does the same for
-a whole flow.
+module that is added to the training later cannot be forgotten here. An architecture of somebody's
+own adds the source of its package, as it is installed. `source_hash` does the same for a whole
+flow.
 """
 
 from __future__ import annotations

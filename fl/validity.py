@@ -17,7 +17,7 @@ from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedParameter
 
 from fl.errors import ModelError
 from fl.names import STANDARDISER
@@ -119,7 +119,7 @@ def _weight_problems(module: nn.Module) -> Iterator[str]:
     if not parameters:
         yield "it has no weights to train: give it a layer with weights"
     for name, parameter in parameters:
-        if is_lazy(parameter):
+        if isinstance(parameter, UninitializedParameter):
             yield f"weight {name!r} has no shape yet: use the layer that is not lazy"
         elif parameter.dtype != torch.float32:
             yield f"weight {name!r} is {_plain(parameter.dtype)}: make it float32"
@@ -135,7 +135,7 @@ def _weight_problems(module: nn.Module) -> Iterator[str]:
 def _check_gradients(module: nn.Module, records: torch.Tensor) -> None:
     """Compares the records' gradients, summed, with the gradient that PyTorch finds of all."""
     trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-    expected = torch.autograd.grad(
+    expected: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
         _logits(module, records).sum(), [p for _, p in trained], allow_unused=True
     )
     method = method_for(module)

@@ -8,7 +8,8 @@
 
     two_layers = TwoLayers()  # "two-layers = my_package:two_layers" in the group of `fl.installed`
 
-The module reads records of shape (n, *contract.shape) and returns logits, (n, 1) or (n,).
+The module reads float32 records of shape (n, *contract.shape), without empty cells, pixels within
+-1 … 1, and returns logits, (n, 1) or (n,).
 ``docs/models.md`` has a whole package.
 """
 

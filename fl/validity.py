@@ -10,6 +10,7 @@ noised sum of these. What Opacus refuses is said here layer by layer, with what 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -140,7 +141,8 @@ def _check_gradients(module: nn.Module, records: torch.Tensor) -> None:
     )
     method = method_for(module)
     try:
-        found = record_gradients(module, records, method=method)
+        with _same_draws():
+            found = record_gradients(module, records, method=method)
     except (ModelError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the model cannot be trained privately: no gradients of single records: {error}"
@@ -166,9 +168,7 @@ def _alike(whole: torch.Tensor | None, summed: torch.Tensor | None) -> bool:
 
 
 def _logits(module: nn.Module, records: torch.Tensor) -> torch.Tensor:
-    # The same masks of dropout each time; the CPU's generator alone.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with _same_draws():
         try:
             logits: Any = module(records)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -184,6 +184,14 @@ def _logits(module: nn.Module, records: torch.Tensor) -> torch.Tensor:
         )
     tensor: torch.Tensor = logits
     return tensor.reshape(-1)
+
+
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """Dropout leaves out the same each time; the CPU's generator is then put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def _replacement(layer: nn.Module) -> str | None:

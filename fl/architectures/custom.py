@@ -44,7 +44,12 @@ def build_custom(architecture: Custom, contract: DataContract, *, seed: int) -> 
     # The CPU's generator alone: PyTorch's own `manual_seed` reaches for accelerators, too.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        module = maker.build(contract, arguments)
+        try:
+            module = maker.build(contract, arguments)
+        except Exception as error:
+            raise ModelError(
+                f"architecture {name!r}: build failed: {type(error).__name__}: {error}"
+            ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"architecture {name!r}: build returned {type(module).__name__}; return a "
@@ -66,12 +71,13 @@ def _loaded(name: str) -> Any:
     entry_point = installed(name)
     try:
         maker = entry_point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a module does when it is imported
         raise ModelError(
-            f"architecture {name!r}: {entry_point.value} cannot be loaded: {error}"
+            f"architecture {name!r}: {entry_point.value} cannot be loaded: "
+            f"{type(error).__name__}: {error}"
         ) from error
     schema = getattr(maker, "Arguments", None)
-    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)) or schema is BaseModel:
         raise ModelError(
             f"architecture {name!r}: {entry_point.value} has no Arguments; give it the pydantic "
             "model of its hyperparameters"

@@ -26,7 +26,10 @@ from fl.architecture_spec import Custom
 from fl.installed import installed, source_of
 from fl.spec import ModelSpec
 
-_ROOTS: Final = ("fl.client", "privacy.noise", "privacy.secagg.participant")
+_ROOTS: Final = (
+    *("fl.data", "fl.split", "fl.client"),
+    *("privacy.noise", "privacy.secagg.participant"),
+)
 _PACKAGES: Final = ("fl", "privacy")
 
 

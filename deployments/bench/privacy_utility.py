@@ -9,6 +9,7 @@ platform's own but exchange and masks, which change no figure (`fl.rehearsal`).
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from typing import Final
@@ -50,13 +51,10 @@ class Deal:
 def figures() -> list[Figure]:
     """Returns the accuracies; about half a minute."""
     deals = [dealt(seed) for seed in SEEDS]
-    noise = {
-        "local noise": 1,
-        **{
-            f"noise shared among {shares} of {HOSPITALS}, {MOST_SHARES - shares} may be lost": shares
-            for shares in (MOST_SHARES - 1, MOST_SHARES)
-        },
-    }
+    noise = {"local noise": 1}
+    for shares in (MOST_SHARES - 1, MOST_SHARES):
+        lost = MOST_SHARES - shares
+        noise[f"noise shared among {shares} of {HOSPITALS}, {lost} may be lost"] = shares
     found = {
         f"mean accuracy at epsilon {EPSILON}, {name}": [
             accuracy(trained(deal, seed, course=course_of(shares=shares)), deal.test)
@@ -128,6 +126,7 @@ def without_privacy(deal: Deal) -> float:
 
 def main() -> int:
     """Runs the benchmark; returns 0."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # two lines a round
     path = StackSettings().home / "bench" / "privacy_utility.json"
     print_report(write_report(path, figures()), Console())
     return 0

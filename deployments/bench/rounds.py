@@ -7,6 +7,7 @@ from an empty state directory; stack and floor alternate.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import statistics
@@ -49,6 +50,7 @@ class FloorRun:
 
 def main() -> int:
     """Runs the benchmark; returns 0 whether or not the goals are met."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # two lines a round of the floor
     console = Console()
     demos: list[DemoRun] = []
     floors: list[FloorRun] = []

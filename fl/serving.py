@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -23,6 +22,7 @@ from torch import nn
 from fl.architectures import build, load_weights
 from fl.data import features_of
 from fl.errors import ModelError
+from fl.scoring import scores_of_records
 from fl.spec import ModelSpec
 from fl.weights import Weights
 
@@ -70,9 +70,7 @@ class Predictor:
         if params:
             raise ModelError(f"params {sorted(params)}: this model takes none")
         features = features_of(model_input, self.spec.contract)
-        with torch.inference_mode():
-            logits = self._module(torch.from_numpy(features)).reshape(len(features))
-            scores = torch.sigmoid(logits).numpy().astype(np.float64)
+        scores = scores_of_records(self._module, features).astype(np.float64)
         label = self.spec.contract.label
         called = np.where(scores >= THRESHOLD, label.positive, label.negative)
         return pd.DataFrame({"score": scores, "label": called}, index=model_input.index)

@@ -27,7 +27,7 @@ from deployments.cli_user import auth_app, user_app
 from deployments.confine import CLEAN
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from fl.spec import DEFAULT_PURPOSE
+from fl.spec import DEFAULT_PURPOSE, ModelSpec
 
 USAGE_ERROR: Final = 2
 
@@ -145,19 +145,42 @@ def model_add(
 ) -> None:
     """Register a model; the same name with other content makes a new version."""
     from deployments.operator import OperatorClient
-    from fl.spec import ModelSpec
 
     try:
         content = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise OperatorError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     spec = ModelSpec.model_validate(content)
+    _check_own(spec)
     with OperatorClient.connect(StackSettings()) as operator:
         operator.add_model(spec)
         _out.print(f"registered {spec.name}")
         if public_test is not None:
             kept = operator.put_public_test(spec.name, public_test)
             _out.print(f"public test set {kept['public_test']} of version {kept['version']}")
+
+
+def _check_own(spec: ModelSpec) -> None:
+    """Builds an architecture of somebody's own where it is installed: mistakes show here first."""
+    from fl.architecture_spec import Custom
+    from fl.errors import ModelError
+    from fl.installed import installed_names
+
+    if not isinstance(spec.architecture, Custom):
+        return
+    if spec.architecture.entry_point not in installed_names():
+        _out.print(
+            f"not checked: architecture {spec.architecture.entry_point!r} is not installed here; "
+            "the coordinator and every hospital need it",
+            soft_wrap=True,
+        )
+        return
+    from fl.architectures import build  # loads PyTorch
+
+    try:
+        build(spec)
+    except ModelError as error:
+        raise OperatorError(str(error)) from None
 
 
 def _show_event(event: Mapping[str, Any]) -> None:

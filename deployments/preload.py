@@ -52,6 +52,7 @@ def _warm_up() -> None:
     from fl.architecture_spec import Mlp
     from fl.architectures import build
     from fl.contract import DataContract, Label, NumberColumn
+    from fl.device import CPU
     from fl.spec import ModelSpec
     from fl.split import split
     from fl.table import Table
@@ -85,4 +86,5 @@ def _warm_up() -> None:
         plan=plan,
         hyperparameters=spec.hyperparameters,
         generator=SecureGenerator.from_os(),
+        device=CPU,  # a process that has begun with CUDA cannot fork
     )

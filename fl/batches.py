@@ -13,19 +13,20 @@ the whole, and noise is added once a step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fl.device import CPU
 from fl.table import Table
 from privacy.plan import PrivacyPlan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PatientRows:
-    """To whom the n records of a part belong.
+    """To whom the n records of a part belong; on the part's device.
 
     Attributes:
         index: int64, shape (n,): each record's patient, 0 to ``count`` - 1.
@@ -42,11 +43,34 @@ class PatientRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Records that are processed at once; ``patients`` is None where a record is the unit."""
+    """Records that are processed at once; ``patients`` is None where a record is the unit.
+
+    Features are as in the table, float32 or uint8.
+    """
 
     features: torch.Tensor
     labels: torch.Tensor
     patients: PatientRows | None = None
+
+    def on(self, device: torch.device) -> Part:
+        """Returns the part on a device."""
+        patients = self.patients
+        if patients is not None:
+            patients = replace(
+                patients, index=patients.index.to(device), share=patients.share.to(device)
+            )
+        return Part(self.features.to(device), self.labels.to(device), patients)
+
+
+def taken(
+    features: NDArray[np.float32] | NDArray[np.uint8], rows: slice | NDArray[np.int64]
+) -> torch.Tensor:
+    """Returns rows of a table's features; consecutive ones in memory share it.
+
+    What lies on disk is copied, these rows alone: PyTorch knows no tensor that is read only.
+    """
+    part = np.asarray(features[rows])
+    return torch.from_numpy(part if part.flags.writeable else part.copy())
 
 
 class Batches:
@@ -58,6 +82,7 @@ class Batches:
         coins: draws as many coins as asked for, true with the probability given; one for each
             patient or record.
         most_records: records a part may hold, at least 1.
+        device: where the parts go. On the CPU a part of consecutive rows in memory is no copy.
     """
 
     def __init__(
@@ -67,8 +92,9 @@ class Batches:
         plan: PrivacyPlan,
         coins: Callable[[int, float], NDArray[np.bool_]],
         most_records: int,
+        device: torch.device = CPU,
     ) -> None:
-        self._features = torch.from_numpy(table.features)
+        self._features, self._device = table.features, device
         self._labels = torch.from_numpy(table.labels)
         self._rate, self._coins, self._most = plan.sampling_rate, coins, most_records
         self._units = len(table)
@@ -78,13 +104,19 @@ class Batches:
             self._counts = np.bincount(table.patients)
             self._starts = np.cumsum(self._counts) - self._counts
             self._units = len(self._counts)
-        self._whole = list(self._parts_of(None)) if self._rate == 1 else None
+        # Where the table is in memory its parts stay there; what lies on disk is read part by part.
+        keeps = self._rate == 1 and device.type == "cpu" and table.features.flags.writeable
+        self._whole = list(self._parts_of(None)) if keeps else None
 
     def next_step(self) -> Iterable[Part]:
         """Draws the next step's sample; without records in it there are no parts."""
         if self._whole is not None:
             return self._whole
-        return self._parts_of(np.flatnonzero(self._coins(self._units, self._rate)))
+        chosen = None
+        if self._rate != 1:
+            chosen = np.flatnonzero(self._coins(self._units, self._rate))
+        parts = self._parts_of(chosen)
+        return parts if self._device.type == "cpu" else (part.on(self._device) for part in parts)
 
     def _parts_of(self, chosen: NDArray[np.int64] | None) -> Iterator[Part]:
         """The chosen units, or all."""
@@ -93,8 +125,8 @@ class Batches:
             return
         for start in range(0, self._units if chosen is None else len(chosen), self._most):
             rows = slice(start, start + self._most)
-            taken = rows if chosen is None else torch.from_numpy(chosen[rows])
-            yield Part(self._features[taken], self._labels[taken])
+            units = rows if chosen is None else chosen[rows]
+            yield Part(taken(self._features, units), self._labels[units])
 
     def _parts_of_patients(self, chosen: NDArray[np.int64]) -> Iterator[Part]:
         together: list[int] = []
@@ -140,14 +172,13 @@ class Batches:
         count: int,
         unfinished: bool = False,
     ) -> Part:
-        taken = torch.from_numpy(rows)
         patients = PatientRows(
             torch.from_numpy(index),
             torch.from_numpy(share.astype(np.float32)),
             count,
             unfinished,
         )
-        return Part(self._features[taken], self._labels[taken], patients)
+        return Part(taken(self._features, rows), self._labels[torch.from_numpy(rows)], patients)
 
     def _rows_of(self, patient: int) -> NDArray[np.int64]:
         assert self._order is not None  # noqa: S101 - asked of tables that name patients alone

@@ -24,6 +24,7 @@ from fl.architectures import build, features_of, load_weights, weights_of
 from fl.arrays import record_of
 from fl.errors import ModelError
 from fl.evaluation import ScoreHistogram, score_histogram
+from fl.scoring import scores_of_records
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.stages import KINDS, LEARNING_RATE, PROXIMAL_MU, RADIUS, STAGE, StageKind
@@ -45,12 +46,14 @@ class LocalSite:
         plan: the privacy plan that it agreed to.
         split: its rows, to train on and held out.
         generator: draws samples and noise; made by ``SecureGenerator.from_os`` in this process.
+        device: where the module runs; None for the best.
     """
 
     spec: ModelSpec
     plan: PrivacyPlan
     split: Split
     generator: SecureGenerator
+    device: torch.device | None = None
 
 
 def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
@@ -82,7 +85,8 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, _: Context) -> Message:
-        histogram = scores_of(_module_of(site.spec, message), site.split.held_out)
+        module = _module_of(site.spec, message)
+        histogram = scores_of(module, site.split.held_out, device=site.device)
         metrics = MetricRecord(
             {
                 "num-examples": PUBLIC_WEIGHT,
@@ -95,15 +99,15 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
     return app
 
 
-def scores_of(module: nn.Module, table: Table) -> ScoreHistogram:
+def scores_of(
+    module: nn.Module, table: Table, *, device: torch.device | None = None
+) -> ScoreHistogram:
     """Counts a module's scores on a table; the module is left in evaluation mode.
 
     Raises:
         ModelError: scores that are not numbers, as of weights that diverged.
     """
-    with torch.inference_mode():
-        logits = module.eval()(torch.from_numpy(table.features)).reshape(len(table))
-        scores = torch.sigmoid(logits).numpy()
+    scores = scores_of_records(module, table.features, device=device)
     return score_histogram(scores, table.labels)
 
 
@@ -128,6 +132,7 @@ def _trained(site: LocalSite, message: Message) -> Weights:
             learning_rate=hyperparameters.learning_rate_under(site.plan),
             plan=site.plan,
             generator=site.generator,
+            device=site.device,
         )
     train_locally(
         module,
@@ -136,6 +141,7 @@ def _trained(site: LocalSite, message: Message) -> Weights:
         hyperparameters=hyperparameters,
         generator=site.generator,
         proximal_mu=config.get(PROXIMAL_MU, 0.0),
+        device=site.device,
     )
     return weights_of(module, copy=False)
 

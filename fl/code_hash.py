@@ -6,8 +6,9 @@ A hospital computes it from the code that is installed at its own place, never f
 coordinator says. It covers the specification (architecture, data contract, hyperparameters) and the
 source of every module of ``fl`` and ``privacy`` that building, training, evaluating, noising and
 masking the model reaches. The modules are found by following imports from a few roots, so that a
-module that is added to the training later cannot be forgotten here. `source_hash` does the same for
-a whole flow.
+module that is added to the training later cannot be forgotten here. An architecture of somebody's
+own adds the source of its package, as it is installed. `source_hash` does the same for a whole
+flow.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from fl.architecture_spec import Custom
+from fl.installed import installed, source_of
 from fl.spec import ModelSpec
 
-_ROOTS: Final = ("fl.client", "fl.data", "privacy.noise", "privacy.secagg.participant")
+_ROOTS: Final = (
+    *("fl.data", "fl.split", "fl.client"),
+    *("privacy.noise", "privacy.secagg.participant"),
+)
 _PACKAGES: Final = ("fl", "privacy")
 
 
@@ -31,10 +37,28 @@ def model_code_hash(spec: ModelSpec) -> str:
     """Returns the SHA-256, hex, of a model's specification and of the code that trains it.
 
     Name and description do not enter: they change nothing of what is trained.
+
+    Raises:
+        ModelError: an architecture of somebody's own that is not installed here.
     """
     content = spec.model_dump(mode="json", include={"architecture", "contract", "hyperparameters"})
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(f"{training_code_hash()}\n{text}".encode()).hexdigest()
+    code = training_code_hash()
+    if isinstance(spec.architecture, Custom):
+        code += own_code_hash(spec.architecture.entry_point)
+    return hashlib.sha256(f"{code}\n{text}".encode()).hexdigest()
+
+
+def own_code_hash(name: str) -> str:
+    """Returns the SHA-256, hex, of the source behind an architecture of somebody's own.
+
+    Raises:
+        ModelError: it is not installed here.
+    """
+    entry_point = installed(name)
+    digest = hashlib.sha256(f"{entry_point.value}\n".encode())
+    digest.update(_hash_of(source_of(entry_point)).encode())
+    return digest.hexdigest()
 
 
 @cache

@@ -166,7 +166,7 @@ class _Compared:
     def squared_norms(self) -> torch.Tensor:
         """See ``LayerGradients``."""
         g = self._outputs.flatten(2).double()
-        squares = torch.zeros(len(g), dtype=torch.float64)
+        squares = torch.zeros(len(g), dtype=torch.float64, device=g.device)
         if self._layer.weight.requires_grad:
             a = _positions(self._layer, self._inputs).double()
             alike = (g.transpose(1, 2) @ g) * (a.transpose(1, 2) @ a)

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fl.errors import ModelError
-from fl.factored import can_be_factored
+from fl.factored import Factors, can_be_factored
 from fl.layer_gradients import values_per_record
 
 PART_BYTES: Final = 512 * 1024**2
@@ -99,6 +99,32 @@ def records_at_once(
         finally:
             module.train()
     return max(1, part_bytes // max(1, 4 * values))
+
+
+def record_gradients(
+    module: nn.Module, records: torch.Tensor, *, method: Method
+) -> list[torch.Tensor | None]:
+    """Returns the gradients of each record's output, summed over what it returns of the record.
+
+    Returns:
+        Shape (n, …) for each trained parameter, in the module's order; None where none was found.
+    """
+    trained: list[Any] = [p for p in module.parameters() if p.requires_grad]
+    if method is Method.FACTORS:
+        with Factors.captured(module) as factors:
+            factors.backward(module(records).sum())
+            formed = {id(parameter): gradient for parameter, gradient in factors.formed()}
+        return [formed.get(id(parameter)) for parameter in trained]
+    wrapped = GradSampleModule(module, loss_reduction="sum")
+    try:
+        torch.autograd.backward(wrapped(records.detach().requires_grad_()).sum())
+        return [getattr(parameter, "grad_sample", None) for parameter in trained]
+    finally:
+        wrapped.to_standard_module()
+        for parameter in trained:
+            parameter.grad = None
+            if hasattr(parameter, "grad_sample"):
+                del parameter.grad_sample
 
 
 @contextmanager

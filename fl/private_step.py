@@ -115,7 +115,7 @@ class SecureDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus carries no
             sizes = [len(piece) for piece in pieces]
             noise = torch.from_numpy(self._source.normal((sum(sizes),), std))
             for piece, drawn in zip(pieces, torch.split(noise, sizes), strict=True):
-                piece.copy_(to_grid(drawn.add_(piece), std))
+                piece.copy_(to_grid(drawn.add_(piece.cpu()), std))
 
     def scale_grad(self) -> None:
         """Step 4."""

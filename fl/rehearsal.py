@@ -9,7 +9,7 @@ is drawn by seeded generators, which anybody can repeat: it protects nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -35,7 +35,14 @@ _NOBODY: Final = "0" * 64
 
 
 def rehearse(course: Course, hospitals: Sequence[Split], *, seed: int) -> Weights:
-    """Returns the weights that a training of all its rounds leaves.
+    """Returns the weights that a training of all its rounds leaves; see `rehearsed`."""
+    for state in rehearsed(course, hospitals, seed=seed):
+        weights = state.weights
+    return weights
+
+
+def rehearsed(course: Course, hospitals: Sequence[Split], *, seed: int) -> Iterator[RoundState]:
+    """Yields where each round of a training leaves it, the last one's weights being the training's.
 
     Args:
         course: model, plan and strategy.
@@ -61,7 +68,7 @@ def rehearse(course: Course, hospitals: Sequence[Split], *, seed: int) -> Weight
             total += _upload(site, asked, parameters)
         mean = read_sum(total, parameters=parameters, parties=parameters.roster).mean
         state = course.aggregate(state, asked, mean_update=mean, hospitals=len(sites)).state
-    return state.weights
+        yield state
 
 
 def _upload(

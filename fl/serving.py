@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -29,6 +28,7 @@ from fl.data import features_of
 from fl.encoding import example_frame
 from fl.errors import ModelError
 from fl.operating_point import operating_point
+from fl.scoring import scores_of_records
 from fl.spec import ModelSpec
 from fl.weights import Weights
 
@@ -36,7 +36,6 @@ WEIGHTS_FILE: Final = "weights.safetensors"
 SPEC_FILE: Final = "spec.json"
 CARD_FILE: Final = "MODEL_CARD.md"
 
-RECORDS_AT_ONCE: Final = 4096
 """Records that are scored at once: bounds the memory, not the number of rows."""
 
 
@@ -96,12 +95,7 @@ class Predictor:
         Raises:
             ModelError: scores that are not numbers, as of weights that diverged.
         """
-        scores = np.empty(len(records), np.float64)
-        with torch.inference_mode():
-            for start in range(0, len(records), RECORDS_AT_ONCE):
-                part = np.ascontiguousarray(records[start : start + RECORDS_AT_ONCE])
-                logits = self._module(torch.from_numpy(part)).reshape(len(part))
-                scores[start : start + len(part)] = torch.sigmoid(logits).numpy()
+        scores = scores_of_records(self._module, records).astype(np.float64)
         if broken := int(np.count_nonzero(~np.isfinite(scores))):
             raise ModelError(f"{broken} of {len(scores)} scores are not numbers")
         return scores

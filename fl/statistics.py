@@ -43,6 +43,7 @@ def measure(
     learning_rate: float,
     plan: PrivacyPlan,
     generator: NoiseSource,
+    device: torch.device | None = None,
 ) -> Weights:
     """Returns the weights with this hospital's sums added to the standardiser's.
 
@@ -60,6 +61,7 @@ def measure(
         learning_rate: as the invitation has it.
         plan: the public constants; at sampling rate 1.
         generator: draws the noise.
+        device: as of `train_locally`.
 
     Raises:
         ModelError: weights without a standardiser, or a plan that samples.
@@ -84,6 +86,7 @@ def measure(
         hyperparameters=Hyperparameters(learning_rate=learning_rate, momentum=0),
         generator=generator,
         loss=_minus_output,
+        device=device,
     )
     sums: NDArray[np.float32] = contribution.sums.weight.detach().numpy()[0]
     summed = CENTRE if kind == "centre" else SPREAD
@@ -110,7 +113,7 @@ class _Contribution(nn.Module):
         self.features = features
         self.sums = nn.Linear(len(centre) + 1, 1, bias=False)
         nn.init.zeros_(self.sums.weight)
-        self._centre = torch.from_numpy(np.array(centre))
+        self.register_buffer("_centre", torch.from_numpy(np.array(centre)), persistent=False)
         self._kind, self._clip_norm = kind, clip_norm
         self._most = _OFFSET_SHARE * radius * math.sqrt(len(centre))
         self._radius = radius * math.sqrt(len(centre))
@@ -118,7 +121,7 @@ class _Contribution(nn.Module):
     def forward(self, records: torch.Tensor) -> torch.Tensor:
         """Returns (n, 1), zeros at first."""
         with torch.no_grad():
-            offsets = without_nan(self.features(records) - self._centre)
+            offsets = without_nan(self.features(records) - self.get_buffer("_centre"))
             if self._kind == "spread":
                 offsets = offsets.abs()
             norms = offsets.norm(dim=1, keepdim=True)

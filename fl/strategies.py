@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, get_args
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -46,6 +46,9 @@ NEEDS_INDIVIDUAL: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Strategies that need individual updates, by name in small letters, and what for."""
 
+_KINDS: Final = [kind.model_fields["kind"].default for kind in get_args(specs.AnyStrategy)]
+_ADAPTIVE: Final = (flower.FedAdam, flower.FedYogi, flower.FedAdagrad)
+
 _Arrays = dict[str, NDArray[Any]]
 
 
@@ -62,7 +65,7 @@ def refuse_individual(name: str) -> None:
     if reason := NEEDS_INDIVIDUAL.get(plain):
         raise StrategyError(
             f"strategy {name!r} cannot run: {reason}, and the secure sum shows only their mean; "
-            "use fedavg, fedavgm, fedadam or fedprox"
+            f"use {', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
         )
 
 
@@ -97,6 +100,24 @@ def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1)
                 beta_2=spec.beta_2,
                 tau=spec.tau,
             )
+        case specs.FedYogi():
+            return flower.FedYogi(
+                min_train_nodes=1,
+                min_evaluate_nodes=1,
+                min_available_nodes=1,
+                eta=spec.eta,
+                beta_1=spec.beta_1,
+                beta_2=spec.beta_2,
+                tau=spec.tau,
+            )
+        case specs.FedAdagrad():
+            return flower.FedAdagrad(
+                min_train_nodes=1,
+                min_evaluate_nodes=1,
+                min_available_nodes=1,
+                eta=spec.eta,
+                tau=spec.tau,
+            )
         case specs.FedProx():
             return flower.FedProx(
                 min_train_nodes=1,
@@ -111,8 +132,8 @@ def save_state(strategy: flower.Strategy) -> RecordDict:
     """Returns all that a strategy remembers from one round to the next.
 
     The records are arrays by weight name: ``current`` and ``momentum`` for FedAvgM, ``current``,
-    ``m`` and ``v`` for FedAdam, ``iterate`` and ``sent`` for averaged descent, none for FedAvg and
-    FedProx. What is not set is left out.
+    ``m`` and ``v`` for FedAdam, FedYogi and FedAdagrad, ``iterate`` and ``sent`` for averaged
+    descent, none for FedAvg and FedProx. What is not set is left out.
 
     Raises:
         StrategyError: a strategy that `build_strategy` does not build.
@@ -129,7 +150,7 @@ def save_state(strategy: flower.Strategy) -> RecordDict:
             name: None if record is None else _numpy(record)
             for name, record in (("iterate", strategy.iterate), ("sent", strategy.sent))
         }
-    elif isinstance(strategy, flower.FedAdam):
+    elif isinstance(strategy, _ADAPTIVE):
         state = {"current": strategy.current_arrays, "m": strategy.m_t, "v": strategy.v_t}
     else:
         _require_stateless(strategy)
@@ -156,7 +177,7 @@ def restore_state(strategy: flower.Strategy, state: RecordDict) -> None:
         arrays = _arrays_of(state, known={"iterate", "sent"}, strategy=strategy)
         records = {name: _record(part) for name, part in arrays.items()}
         strategy.iterate, strategy.sent = records.get("iterate"), records.get("sent")
-    elif isinstance(strategy, flower.FedAdam):
+    elif isinstance(strategy, _ADAPTIVE):
         arrays = _arrays_of(state, known={"current", "m", "v"}, strategy=strategy)
         strategy.current_arrays = arrays.get("current")
         strategy.m_t, strategy.v_t = arrays.get("m"), arrays.get("v")

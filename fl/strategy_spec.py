@@ -85,7 +85,5 @@ class FedProx(_Strategy):
     proximal_mu: Positive = 0.01
 
 
-StrategySpec = Annotated[
-    Averaged | FedAvg | FedAvgM | FedAdam | FedYogi | FedAdagrad | FedProx,
-    Field(discriminator="kind"),
-]
+AnyStrategy = Averaged | FedAvg | FedAvgM | FedAdam | FedYogi | FedAdagrad | FedProx
+StrategySpec = Annotated[AnyStrategy, Field(discriminator="kind")]

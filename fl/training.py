@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from fl.batches import Batches, Part
+from fl.device import placed
 from fl.errors import ModelError
 from fl.factored import Factors
 from fl.per_sample import PART_BYTES, Method, method_for, records_at_once
@@ -77,6 +78,7 @@ def train_locally(
     proximal_mu: float = 0.0,
     part_bytes: int = PART_BYTES,
     loss: Loss = cross_entropy,
+    device: torch.device | None = None,
 ) -> LocalTraining:
     """Takes one round's noisy steps; changes the module in place.
 
@@ -96,6 +98,8 @@ def train_locally(
         part_bytes: memory for the records that are processed at once. It changes a step's sums by
             rounding alone.
         loss: from logits and a part's records to their summed loss.
+        device: where gradients are computed; None for the best. The module is back on the CPU
+            after it, and the noise is drawn there.
 
     Raises:
         ModelError: the gradient of each record cannot be computed, or the module does not fit the
@@ -110,9 +114,14 @@ def train_locally(
         by_patient=table.patients is not None,
         part_bytes=part_bytes,
     )
-    batches = Batches(table, plan=plan, coins=generator.bernoulli, most_records=most_records)
     empty_batches = 0
-    with _private_optimizer(module, method, plan, hyperparameters, generator) as (run, optimizer):
+    with (
+        placed(module, device) as on,
+        _private_optimizer(module, method, plan, hyperparameters, generator) as (run, optimizer),
+    ):
+        batches = Batches(
+            table, plan=plan, coins=generator.bernoulli, most_records=most_records, device=on
+        )
         if proximal_mu:
             optimizer.attach_step_hook(_ProximalTerm(module, proximal_mu))
         for _ in range(plan.steps_per_round):
@@ -182,7 +191,7 @@ def _opacus_hooks(module: nn.Module) -> Iterator[_Run]:
     wrapped = GradSampleModule(module, loss_reduction="sum")
     try:
         # PyTorch warns of a backward hook on a layer whose input asks for no gradient.
-        yield lambda features: wrapped(features.detach().requires_grad_())
+        yield lambda features: wrapped(features.detach().float().requires_grad_())
     finally:
         wrapped.to_standard_module()
 

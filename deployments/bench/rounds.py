@@ -1,12 +1,13 @@
 """``make bench``: the demo's work, three times, beside the same work in one plain process.
 
-Three hospitals, an MLP 30-64-32-1, eight steps a round on all rows, ten rounds, with differential
-privacy; the stack with masking, the floor without. Each repeat deals the rows out anew and starts
+Three hospitals, the demo's model, ten rounds of its recipe, with differential privacy; the stack
+with masking, the floor without. Each repeat deals the rows out anew and starts
 from an empty state directory; stack and floor alternate.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import statistics
@@ -49,6 +50,7 @@ class FloorRun:
 
 def main() -> int:
     """Runs the benchmark; returns 0 whether or not the goals are met."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)  # two lines a round of the floor
     console = Console()
     demos: list[DemoRun] = []
     floors: list[FloorRun] = []
@@ -84,47 +86,30 @@ def run_demo(seed: int) -> DemoRun:
 
 
 def run_floor(seed: int) -> FloorRun:
-    """Trains the same rounds on the same rows in this process and averages the weights."""
-    import numpy as np
-
-    from fl.architectures import build, initial_weights, load_weights, weights_of
+    """Trains the same rounds on the same rows in this process."""
+    from fl.course import Course
     from fl.data import load_table
+    from fl.recipes import completed
+    from fl.rehearsal import rehearsed
+    from fl.spec import TrainingRequest
     from fl.split import split
-    from fl.training import train_locally
     from privacy.calibration import plan_for
-    from privacy.noise import SecureGenerator
     from privacy.settings import PrivacySettings
 
     spec = demo_model()
-    plan = plan_for(PrivacySettings().request(), rounds=ROUNDS)
+    asked = TrainingRequest(model=spec.name, rounds=ROUNDS, privacy=PrivacySettings().request())
+    request = completed(asked, spec.architecture)
+    plan = plan_for(request.privacy, rounds=request.rounds)
     with tempfile.TemporaryDirectory(prefix="fedmed-bench-") as directory:
         folders = deal_out(Path(directory), hospitals=HOSPITALS, seed=seed)
         parts = [
-            split(load_table(folder, spec.contract), key=bytes(32)).train
-            for folder in folders.values()
+            split(load_table(folder, spec.contract), key=bytes(32)) for folder in folders.values()
         ]
-    weights = initial_weights(spec, seed=seed)
-    generator = SecureGenerator.from_os()
     seconds: list[float] = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        trained = []
-        for part in parts:
-            module = build(spec)
-            load_weights(module, weights)
-            train_locally(
-                module,
-                part,
-                plan=plan,
-                hyperparameters=spec.hyperparameters,
-                generator=generator,
-            )
-            trained.append(weights_of(module))
-        weights = {
-            name: np.stack([part[name] for part in trained]).mean(axis=0, dtype=np.float32)
-            for name in weights
-        }
+    started = time.perf_counter()
+    for _ in rehearsed(Course(spec, plan, request.strategy), parts, seed=seed):
         seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
     return FloorRun(tuple(seconds))
 
 

@@ -14,14 +14,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Final
+from typing import Final, assert_never
 
 import numpy as np
 import torch
 from torch import nn
 
-from fl.architecture_spec import Cnn, HogLogistic, Logistic, Mlp, ResNet18
+from fl.architecture_spec import Cnn, Custom, HogLogistic, Logistic, Mlp, ResNet18
 from fl.architectures.convolutional import residual_network, small_network
+from fl.architectures.custom import build_custom
 from fl.architectures.hog import OrientedGradients
 from fl.architectures.pixels import Pixels
 from fl.architectures.standardiser import Present, Standardiser
@@ -35,7 +36,9 @@ _NONE: Final[Mapping[str, nn.Module]] = {}
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """Returns the module of a specification, in training mode; its weights are zeros.
+    """Returns the module of a specification, in training mode.
+
+    Its weights are zeros; those of an architecture of somebody's own are what it was made with.
 
     It reads records of shape (n, *contract.shape), as a hospital's table has them, and returns
     logits of shape (n, 1). PyTorch's global random state is not touched.
@@ -56,8 +59,9 @@ def build(spec: ModelSpec) -> nn.Module:
             size = (shape[1], shape[2])
             with _without_drawing():
                 return _of_pixels(spec, residual_network(resnet, channels=shape[0], size=size))
-        case _:
-            raise ModelError(f"architecture {spec.architecture.kind!r}: not built yet")
+        case Custom() as custom:
+            return _own(spec, custom, seed=0)
+    assert_never(spec.architecture)
 
 
 def features_of(module: nn.Module) -> nn.Module:
@@ -75,12 +79,15 @@ def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:
 
     Weights and biases of a layer of which each output has d inputs are uniform within 1 / sqrt(d)
     of zero, which is PyTorch's default (LeCun et al. 1998, §4.6, up to a constant). A linear model
-    starts from zeros: whatever else would only be unlearnt.
+    starts from zeros: whatever else would only be unlearnt. An architecture of somebody's own draws
+    its weights itself.
 
     Args:
         spec: the model's specification.
         seed: public, 0 to 2^64 - 1.
     """
+    if isinstance(spec.architecture, Custom):
+        return weights_of(_own(spec, spec.architecture, seed=seed))
     generator = torch.Generator().manual_seed(seed)
     module = build(spec)
     if isinstance(spec.architecture, Logistic | HogLogistic):
@@ -142,6 +149,14 @@ def _of_pixels(spec: ModelSpec, network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(OrderedDict(pixels=Pixels(_images(spec), low=-1, high=1), network=network))
+
+
+def _own(spec: ModelSpec, architecture: Custom, *, seed: int) -> nn.Module:
+    network = build_custom(architecture, spec.contract, seed=seed)
+    first: dict[str, nn.Module] = {"present": Present()}
+    if spec.contract.images is not None:
+        first = {"pixels": Pixels(spec.contract.images, low=-1, high=1)}
+    return nn.Sequential(OrderedDict({**first, "network": network}))
 
 
 def _images(spec: ModelSpec) -> Images:

@@ -21,4 +21,5 @@ class Pixels(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Returns the scaled pixels."""
-        return pixels.float().mul_(self._factor).add_(self._offset)
+        # Not in place: what is float32 already is the hospital's own table.
+        return pixels.float() * self._factor + self._offset

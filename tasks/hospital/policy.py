@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fl.code_hash import model_code_hash
-from fl.errors import PolicyError, PolicyViolated
+from fl.errors import ModelError, PolicyError, PolicyViolated
 from fl.invitation import RoundInvitation
 from fl.policy import Policy, parse_policy
 from fl.policy_rules import check_bounds, needs_person, plan_epsilon
@@ -48,7 +48,7 @@ def check_policy(site: Site, invitation: RoundInvitation, *, now: datetime) -> P
     """Returns the policy in force, if it allows the round and, where it asks one, a person did.
 
     Raises:
-        Refusal: ``stopped``, ``policy``, a rule of `fl.policy_rules`, or one of
+        Refusal: ``stopped``, ``policy``, ``model``, a rule of `fl.policy_rules`, or one of
             `tasks.hospital.approvals`.
     """
     check_not_stopped(site.settings)
@@ -57,7 +57,10 @@ def check_policy(site: Site, invitation: RoundInvitation, *, now: datetime) -> P
         policy = read_policy(site.settings)
     except PolicyError as error:
         raise Refusal("policy", f"the hospital's policy.yaml: {error}") from None
-    code_hash = model_code_hash(invitation.model)
+    try:
+        code_hash = model_code_hash(invitation.model)
+    except ModelError as error:  # an architecture of somebody's own that is not installed here
+        raise Refusal("model", str(error)) from None
     latest = site.store.latest_time() or now
     try:
         check_bounds(policy, invitation, code_hash=code_hash, now=now, latest=latest)

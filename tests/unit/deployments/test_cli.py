@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,45 @@ def test_a_model_is_registered_from_a_file(fedmed: Any, api: Any, tmp_path: Path
     done = fedmed("model", "add", str(file))
     assert done.exit_code == 0, done.exception
     assert [spec.name for spec in api.models] == ["breast-cancer"]
+
+
+@pytest.mark.parametrize(
+    ("makes", "registered"),
+    [("nn.Linear(2, 1)", True), ("nn.BatchNorm1d(2)", False), (None, True)],
+)
+def test_an_architecture_of_one_s_own_is_tried_where_it_is_installed(
+    fedmed: Any,
+    api: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    makes: str | None,
+    registered: bool,
+) -> None:
+    if makes is not None:
+        (tmp_path / "tried_model.py").write_text(
+            "from pydantic import BaseModel\nfrom torch import nn\n"
+            "class Tried:\n    class Arguments(BaseModel):\n        pass\n"
+            f"    def build(self, contract, arguments):\n        return {makes}\n"
+            "tried = Tried()\n"
+        )
+        about = tmp_path / "tried-1.dist-info"
+        about.mkdir()
+        (about / "entry_points.txt").write_text(
+            "[fedmed.architectures]\ntried = tried_model:tried\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "tried_model", raising=False)
+    file = tmp_path / "model.yaml"
+    file.write_text(
+        "name: own\narchitecture: {kind: custom, entry_point: tried}\n"
+        "contract: {columns: [{name: a, minimum: 0, maximum: 1}, {name: b, minimum: 0, maximum: 1}]"
+        ", label: {name: y}}\n"
+    )
+    done = fedmed("model", "add", str(file))
+    assert bool(api.models) is registered
+    assert ("not checked" in done.stdout) is (makes is None)
+    if not registered:
+        assert "BatchNorm1d) mixes the records" in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -29,18 +29,23 @@ def spec_of(architecture: Architecture, *, columns: int = 5) -> ModelSpec:
 
 @pytest.mark.parametrize(
     ("architecture", "parameters"),
-    [(Logistic(), 6), (Mlp(hidden=(4,)), 5 * 4 + 4 + 5), (Mlp(hidden=(4, 3)), 24 + 15 + 4)],
+    [
+        (Logistic(), 6 + 11),
+        (Logistic(standardise=False), 6),
+        (Mlp(hidden=(4,)), 5 * 4 + 4 + 5 + 11),
+        (Mlp(hidden=(4, 3), standardise=False), 24 + 15 + 4),
+    ],
 )
 def test_a_module_gives_one_logit_for_each_row(architecture: Architecture, parameters: int) -> None:
     spec = spec_of(architecture)
     module = build(spec)
     assert module(torch.zeros(7, 5)).shape == (7, 1)
-    assert layout_of(module).size == parameters
+    assert layout_of(module).size == parameters == architecture.parameters((5,))
     assert layout_of(module) == layout(initial_weights(spec, seed=0))
 
 
 def test_logistic_is_linear_and_an_mlp_is_not() -> None:
-    rows = torch.linspace(-1, 1, 10).reshape(2, 5)
+    rows = torch.tensor([[-1.0, 0.5, 2.0, -2.0, 1.0], [3.0, -0.5, -2.0, 1.0, 0.0]])
     for architecture, linear in ((Logistic(), True), (Mlp(hidden=(16,)), False)):
         module = build(spec_of(architecture))
         load_weights(module, initial_weights(spec_of(architecture), seed=3))
@@ -65,9 +70,9 @@ def test_the_global_random_state_is_left_alone() -> None:
 
 def test_initial_weights_lie_within_the_bound_of_their_layer() -> None:
     weights = initial_weights(spec_of(Mlp(hidden=(200,)), columns=100), seed=1)
-    assert 0.095 < np.abs(weights["0.weight"]).max() <= 0.1
-    assert 0.06 < np.abs(weights["2.weight"]).max() <= 200**-0.5
-    assert abs(weights["0.weight"].mean()) < 0.002
+    assert 0.095 < np.abs(weights["network.0.weight"]).max() <= 0.1
+    assert 0.06 < np.abs(weights["network.2.weight"]).max() <= 200**-0.5
+    assert abs(weights["network.0.weight"].mean()) < 0.002
 
 
 def test_loaded_weights_come_back() -> None:
@@ -91,9 +96,10 @@ def test_a_modules_weights_are_copies_both_ways() -> None:
 
 def test_weights_that_do_not_fit_change_nothing() -> None:
     module = build(spec_of(Logistic()))
+    before = encode_weights(weights_of(module))
     other = initial_weights(spec_of(Logistic(), columns=4), seed=1)
-    with pytest.raises(ModelError, match=r"'0.weight': shape \(1, 4\), expected \(1, 5\)"):
+    with pytest.raises(ModelError, match=r"'network.weight': shape \(1, 4\), expected \(1, 5\)"):
         load_weights(module, other)
     with pytest.raises(ModelError, match="missing"):
         load_weights(module, {})
-    assert not flatten(weights_of(module)).any()
+    assert encode_weights(weights_of(module)) == before

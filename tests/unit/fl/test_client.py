@@ -163,8 +163,8 @@ class TestBadMessages:
             ask(site(), kind, weights=None)
 
     def test_weights_of_another_model(self, kind: str) -> None:
-        other = {**WEIGHTS, "0.weight": np.zeros((4, 2), np.float32)}
-        with pytest.raises(ModelError, match=r"'0.weight': shape \(4, 2\)"):
+        other = {**WEIGHTS, "network.0.weight": np.zeros((4, 2), np.float32)}
+        with pytest.raises(ModelError, match=r"'network.0.weight': shape \(4, 2\)"):
             ask(site(), kind, weights=other)
 
 

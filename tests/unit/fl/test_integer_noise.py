@@ -50,7 +50,7 @@ PLAN = PrivacyPlan(
 )
 SPEC = ModelSpec(
     name="model",
-    architecture=Logistic(),
+    architecture=Logistic(standardise=False),
     contract=DataContract(
         columns=tuple(NumberColumn(name=f"x{i}", minimum=-1, maximum=1) for i in range(COLUMNS)),
         label=Label(name="y"),

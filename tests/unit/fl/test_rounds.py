@@ -14,13 +14,25 @@ from fl.evaluation import Evaluation
 from fl.records import decode_record, encode_record
 from fl.rounds import RoundPlan, RoundState, aggregate, configure
 from fl.strategies import build_strategy
-from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
+from fl.strategy_spec import (
+    Averaged,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedProx,
+    FedYogi,
+    StrategySpec,
+)
 from fl.weights import Weights, flatten, layout
 
 SPECS = [
+    Averaged(step=1.0, average_from=0.0),
     FedAvg(),
     FedAvgM(server_learning_rate=0.8, server_momentum=0.5),
     FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-2),
+    FedYogi(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-2),
+    FedAdagrad(eta=0.05, tau=1e-2),
     FedProx(proximal_mu=0.5),
 ]
 every_strategy = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)

@@ -9,18 +9,37 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import strategy as flower
 
+from fl.averaged import AveragedDescent
 from fl.errors import StrategyError
 from fl.grid import CohortTransport, TransportGrid
 from fl.records import decode_record, encode_record
 from fl.strategies import build_strategy, refuse_individual, restore_state, save_state
-from fl.strategy_spec import FedAdam, FedAvg, FedAvgM, FedProx, StrategySpec
+from fl.strategy_spec import (
+    Averaged,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedProx,
+    FedYogi,
+    StrategySpec,
+)
 
 SPECS = [
     FedAvg(),
     FedAvgM(server_learning_rate=0.7, server_momentum=0.9),
     FedAdam(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-3),
+    FedYogi(eta=0.05, beta_1=0.9, beta_2=0.99, tau=1e-2),
+    FedAdagrad(eta=0.05, tau=1e-2),
     FedProx(proximal_mu=0.1),
+    Averaged(step=1.0, average_from=0.25),
 ]
+
+
+class Unknown(flower.FedAvg):
+    """A strategy that this project knows nothing of."""
+
+
 ids = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
 
 
@@ -60,17 +79,23 @@ def bits(record: ArrayRecord) -> list[tuple[str, str, bytes]]:
     return [(name, a.dtype, a.numpy().tobytes()) for name, a in record.items()]
 
 
-def test_each_spec_builds_the_unmodified_flower_class() -> None:
+def test_each_spec_builds_its_class_flower_s_own_unmodified() -> None:
     built = [build_strategy(spec) for spec in SPECS]
     assert [type(strategy) for strategy in built] == [
         flower.FedAvg,
         flower.FedAvgM,
         flower.FedAdam,
+        flower.FedYogi,
+        flower.FedAdagrad,
         flower.FedProx,
+        AveragedDescent,
     ]
-    _, momentum, adam, prox = built
+    _, momentum, adam, yogi, adagrad, prox, averaged = built
     assert (momentum.server_learning_rate, momentum.server_momentum) == (0.7, 0.9)
     assert (adam.eta, adam.beta_1, adam.beta_2, adam.tau) == (0.05, 0.9, 0.99, 1e-3)
+    assert (yogi.eta, yogi.beta_1, yogi.beta_2, yogi.tau) == (0.05, 0.9, 0.99, 1e-2)
+    assert (adagrad.eta, adagrad.tau) == (0.05, 1e-2)
+    assert (averaged.place, averaged.average_after) == (0, 0)
     assert prox.proximal_mu == 0.1
 
 
@@ -99,7 +124,9 @@ def test_a_restored_strategy_goes_on_bit_by_bit(spec: StrategySpec, moment: str)
 
 @ids
 def test_the_state_matters_only_where_a_strategy_remembers(spec: StrategySpec) -> None:
-    first, fresh, arrays = build_strategy(spec), build_strategy(spec), record(0)
+    # In the fourth of four rounds averaged descent stands elsewhere than at its iterate.
+    first, fresh = (build_strategy(spec, place=3, rounds=4) for _ in range(2))
+    arrays = record(0)
     arrays = aggregated(first, configured(first, arrays, 1), 1)
     with_state = bits(aggregated(first, configured(first, arrays, 2), 2))
     without = bits(aggregated(fresh, configured(fresh, arrays, 2), 2))
@@ -127,7 +154,7 @@ def test_a_saved_state_does_not_follow_the_strategy() -> None:
     assert set(saved) == {"current", "momentum"}
 
 
-@pytest.mark.parametrize("keeper", [SPECS[1], SPECS[2]], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("keeper", [SPECS[1], SPECS[2], SPECS[-1]], ids=lambda spec: spec.kind)
 @pytest.mark.parametrize("other", SPECS, ids=lambda spec: spec.kind)
 def test_the_state_of_another_strategy_is_refused(
     keeper: StrategySpec, other: StrategySpec
@@ -135,7 +162,8 @@ def test_the_state_of_another_strategy_is_refused(
     strategy = build_strategy(keeper)
     aggregated(strategy, configured(strategy, record(0), 1), 1)
     state, taker = save_state(strategy), build_strategy(other)
-    if keeper is other:
+    adaptive = ("fedadam", "fedyogi", "fedadagrad")  # they remember the same
+    if keeper is other or {keeper.kind, other.kind} <= set(adaptive):
         restore_state(taker, state)
         return
     with pytest.raises(StrategyError, match="state of another strategy"):
@@ -167,14 +195,16 @@ def test_what_needs_individual_updates_is_refused_with_the_reason(name: str, rea
         refuse_individual(name)
 
 
-@pytest.mark.parametrize("name", ["fedavg", "FedAvgM", "fedadam", "fedprox"])
+@pytest.mark.parametrize(
+    "name", ["averaged", "fedavg", "FedAvgM", "fedadam", "fedyogi", "FedAdagrad", "fedprox"]
+)
 def test_what_runs_on_the_mean_is_not_refused(name: str) -> None:
     refuse_individual(name)
 
 
 @pytest.mark.parametrize(
     ("strategy", "message"),
-    [(flower.FedMedian(), "sorts"), (flower.FedYogi(), "FedYogi.*does not know")],
+    [(flower.FedMedian(), "sorts"), (Unknown(), "Unknown.*does not know")],
 )
 def test_the_state_of_a_strategy_not_built_here_is_refused(
     strategy: flower.Strategy, message: str
@@ -183,3 +213,10 @@ def test_the_state_of_a_strategy_not_built_here_is_refused(
         save_state(strategy)
     with pytest.raises(StrategyError, match=message):
         restore_state(strategy, RecordDict())
+
+
+def test_a_refusal_names_what_can_run_instead() -> None:
+    with pytest.raises(
+        StrategyError, match=r"averaged, fedavg, .*, fedyogi, fedadagrad or fedprox"
+    ):
+        refuse_individual("krum")

@@ -24,7 +24,7 @@ from tasks.hospital.stages import LocalWork, work_locally
 Invite = Callable[..., RoundInvitation]
 
 SHARED: Final = {"noise_shares": 2, "sampling_rate": 1.0, "steps_per_round": 1}
-DIMENSION: Final = 17  # of the model in conftest.py: 2-4-1
+DIMENSION: Final = 17 + 5  # of the model in conftest.py: 2-4-1, and its standardiser
 
 
 def work(site: Site, invitation: RoundInvitation) -> LocalWork:

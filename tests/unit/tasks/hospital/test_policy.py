@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from db.site_store import SiteStore
+from fl.architecture_spec import Custom
 from fl.invitation import RoundInvitation
 from tasks.hospital.policy import check_policy, policy_file, read_policy
 from tasks.hospital.refusal import Refusal
@@ -183,3 +184,13 @@ def test_data_is_not_looked_at_where_the_policy_refuses(
     write(models="[{name: sepsis, code_hash: any}]")
     site.settings.data_path.unlink()
     assert refusal_of(site, invite()).code == "policy-model"
+
+
+def test_an_architecture_that_is_not_installed_here_is_refused(site: Site, invite: Invite) -> None:
+    invitation = invite()
+    own = invitation.model.model_copy(
+        update={"architecture": Custom(entry_point="nobody-has-installed-it")}
+    )
+    refusal = refusal_of(site, invitation.model_copy(update={"model": own}))
+    assert refusal.code == "model"
+    assert "architecture 'nobody-has-installed-it': not installed here" in refusal.reason

@@ -67,7 +67,15 @@ def test_what_handles_rows_and_updates_is_reached_and_nothing_of_the_coordinator
     found = set(reached_modules())
     assert {
         *("fl", "fl.client", "fl.training", "fl.private_step", "fl.factored", "fl.architectures"),
-        *("fl.data", "fl.encoding", "fl.sources.images", "fl.split", "fl.evaluation", "fl.installed", "fl.architectures.custom"),
+        *(
+            "fl.data",
+            "fl.encoding",
+            "fl.sources.images",
+            "fl.split",
+            "fl.evaluation",
+            "fl.installed",
+            "fl.architectures.custom",
+        ),
         *("privacy.noise", "privacy.secagg.masking"),
     } <= found
     assert "fl.strategies" not in found

@@ -2,11 +2,11 @@
 
     known_column("Systolic BP")     # KnownColumn(minimum=40, maximum=300, unit="mmHg", …)
 
-A range is where a value can lie at all, set wide in round numbers: the limits of what a living
-person has and a device reads. ``typical`` is where most adults lie, sick ones too: the reference
-values of the MSD Manual (Blood Tests: Normal Values; Vital Signs) widened to about twice their
-width. Neither comes from data of a hospital. A consortium that knows its patients better types
-other ranges.
+A range is where a value can lie at all: round numbers chosen for this table, wide enough for what a
+living person has and a device reads; no source is quoted for them. ``typical`` is where most
+patients lie. For blood it starts from the reference values of the MSD Manual (Blood Tests), widened
+by hand to what is common among the sick; elsewhere it is by judgement. Neither comes from data of
+a hospital, and each is to be confirmed by somebody who knows the measurement.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class KnownColumn:
     maximum: float
     unit: str
     typical: tuple[float, float] | None = None
-    source: str = "limits of plausibility; typical: MSD Manual reference values, widened"
+    source: str = "limits of plausibility; typical: MSD Manual, Blood Tests, widened by hand"
 
 
-_VITAL: Final = "limits of what is survived and measured; typical: MSD Manual vital signs, widened"
-_BODY: Final = "limits of plausibility; typical: most adults"
+_VITAL: Final = "limits of plausibility; typical: by judgement"
+_BODY: Final = "limits of plausibility; typical: most adults, by judgement"
 
 KNOWN: Final = (
     KnownColumn(
@@ -83,9 +83,7 @@ KNOWN: Final = (
     KnownColumn(
         ("temperature", "temp", "bodytemperature", "temperatur"), 25, 45, "°C", (35, 41), _VITAL
     ),
-    KnownColumn(
-        ("spo2", "oxygensaturation", "o2sat", "sao2"), 0, 100, "%", (85, 100), "a share; " + _VITAL
-    ),
+    KnownColumn(("spo2", "oxygensaturation", "o2sat", "sao2"), 0, 100, "%", (85, 100), _VITAL),
     KnownColumn(
         ("cholesterol", "chol", "totalcholesterol", "totchol", "cholesterin"),
         20,
@@ -124,7 +122,7 @@ KNOWN: Final = (
     KnownColumn(("crp", "creactiveprotein"), 0, 1000, "mg/L", (0, 250)),
     KnownColumn(("lactate", "laktat"), 0, 50, "mmol/L", (0.3, 15)),
     KnownColumn(("ph", "arterialph", "bloodph"), 6, 8.5, "", (7, 7.7)),
-    KnownColumn(("ejectionfraction", "lvef", "ef"), 1, 100, "%", (10, 80), "a share; " + _BODY),
+    KnownColumn(("ejectionfraction", "lvef", "ef"), 1, 100, "%", (10, 80), _BODY),
 )
 
 SEX: Final = (("f", "m"), ("F", "M"), ("female", "male"), ("Female", "Male"), ("w", "m"))

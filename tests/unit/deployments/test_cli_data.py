@@ -133,8 +133,10 @@ def test_a_public_table_beyond_the_usual_range_is_a_warning(fedmed: Any, tmp_pat
     done = fedmed(
         "data", "contract", "init", str(table), "--public-data", "--yes", "--output", str(output)
     )
-    assert "warning: glucose: from public data, rounded outwards; the usual range, 10 to 2000 mg/dL"
-    assert "does not hold them: look at the unit" in done.output
+    assert (
+        "warning: glucose: from public data, rounded outwards; the usual range, 10 to 2000 mg/dL, "
+        "does not hold them: look at the unit" in done.output
+    )
     assert drafted(output).columns[0].model_dump()["unit"] == ""
 
 
@@ -245,7 +247,7 @@ def test_data_that_break_rules_end_with_1(fedmed: Any, table: Path, contract: Pa
     ("content", "line"),
     [
         ("age,sick\n1,0\n", "fail  glucose: missing-column (1)"),
-        ("a;b\n", "fail  table: not-a-csv (1)"),
+        (f"{HEADER}\n{ROWS[0]},more\n", "fail  table: not-a-csv (1)"),
         (HEADER + "\n", "fail  table: empty-table (1)"),
     ],
 )

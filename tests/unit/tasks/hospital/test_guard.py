@@ -173,6 +173,19 @@ def test_how_many_rows_break_a_rule_stays_in_the_hospital_s_own_log(
     )
 
 
+def test_a_refusal_is_the_same_however_many_rows_there_are_and_break_a_rule(
+    site: Site, invite: Invite
+) -> None:
+    told = set()
+    for broken, fitting in ((1, 0), (1, 60), (50, 3)):
+        rows = "99,1,0\n" * broken + "1,1,1\n" * fitting
+        site.settings.data_path.write_text(f"radius,texture,malignant\n{rows}")
+        with pytest.raises(Refusal) as refused:
+            check_data(site, invite())
+        told.add(refused.value.encode())
+    assert len(told) == 1
+
+
 def test_a_missing_file_is_named_by_its_rule_and_not_by_its_path(
     site: Site, invite: Invite
 ) -> None:

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
-from deployments.table_files import contract_blocks
 from fl.contract import DataContract
 from fl.data_report import DataReport, report_on
 from fl.errors import ContractViolation, Violation
+from fl.image_report import report_on_images
+from fl.sources import blocks, pixels
 from tasks.hospital.site_file import SiteFileBroken, read_site_file, sites_below
 
 FORMAT: Final = 1
@@ -65,11 +66,7 @@ class CheckedSite:
 
 
 def checked(path: Path, contract: DataContract, split_key: bytes | None = None) -> Outcome:
-    """Reads data and holds them to a contract.
-
-    Raises:
-        OperatorError: the data are no table that can be read.
-    """
+    """Reads data and holds them to a contract."""
     try:
         report = _report(path, contract, split_key)
     except ContractViolation as violation:
@@ -105,6 +102,7 @@ def site_of_check(hospital_id: str | None) -> CheckedSite | None:
 
 
 def _report(path: Path, contract: DataContract, split_key: bytes | None) -> DataReport:
-    if contract.images is not None:
-        raise OperatorError("images: `fedmed data check` reads tables as yet")
-    return report_on(contract_blocks(path, contract), contract, split_key=split_key)
+    rows = blocks(path, contract)
+    if contract.images is None:
+        return report_on(rows, contract, split_key=split_key)
+    return report_on_images(rows, pixels(path, contract), contract, split_key=split_key)

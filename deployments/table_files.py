@@ -19,8 +19,6 @@ from typing import Final
 import pandas as pd
 
 from deployments.errors import OperatorError
-from fl.contract import DataContract
-from fl.errors import ContractViolation, Violation
 
 _ROWS: Final = 65_536
 
@@ -70,35 +68,3 @@ def _rows(path: Path) -> Iterator[list[str]]:
     except (UnicodeDecodeError, csv.Error):
         failure = "no CSV file in UTF-8"
     raise OperatorError(f"{path}: {failure}")
-
-
-def contract_blocks(path: Path, contract: DataContract) -> Iterator[pd.DataFrame]:
-    """Yields the columns of a contract, as raw text, in parts.
-
-    Args:
-        path: a CSV file, or a folder that holds exactly one.
-        contract: the columns.
-
-    Raises:
-        ContractViolation: there is no table, it is no CSV, or it lacks a column.
-    """
-    file = _file_of(path)
-    try:
-        header = set(read_header(file))
-        if missing := [name for name in contract.names if name not in header]:
-            raise ContractViolation([Violation(name, "missing-column") for name in missing])
-        for block in text_blocks(file):
-            yield block[list(contract.names)]
-    except OperatorError:
-        raise ContractViolation([Violation("", "not-a-csv")]) from None
-
-
-def _file_of(path: Path) -> Path:
-    files = [path]
-    if path.is_dir():
-        files = [f for f in path.iterdir() if f.suffix.lower() == ".csv" and f.name[0] != "."]
-    if len(files) > 1:
-        raise ContractViolation([Violation("", "several-files", len(files))])
-    if not files or not files[0].exists():
-        raise ContractViolation([Violation("", "no-such-file")])
-    return files[0]

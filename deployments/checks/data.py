@@ -72,10 +72,8 @@ def hold(
 
     contract = model.spec.contract
     found: dict[str, Any] = {}
-    if contract.images is None:
-        key = make_split_key(keys_directory(settings))
-        report = checked(data_path, contract, key).report
-        found["warnings"] = [] if report is None else list(report.warnings)
+    report = checked(data_path, contract, make_split_key(keys_directory(settings))).report
+    found["warnings"] = [] if report is None else list(report.warnings)
     try:
         table = load_table(data_path, contract)
     except ContractViolation as violation:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
@@ -31,15 +32,16 @@ class RowStore:
     Args:
         shape: of a row.
         dtype: of its values.
-        in_memory_bytes: how much is held in memory before all of it moves to the disk.
+        in_memory_bytes: how much is held in memory before all of it moves to the disk;
+            ``IN_MEMORY_BYTES`` unless told.
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: DTypeLike, *, in_memory_bytes: int = IN_MEMORY_BYTES
+        self, shape: tuple[int, ...], dtype: DTypeLike, *, in_memory_bytes: int | None = None
     ) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
-        self._in_memory_bytes = in_memory_bytes
+        self._in_memory_bytes = IN_MEMORY_BYTES if in_memory_bytes is None else in_memory_bytes
         self._blocks: list[NDArray[Any]] = []
         self._bytes = 0
         self._rows = 0
@@ -73,6 +75,8 @@ class RowStore:
     def _to_disk(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="fedmed-rows-")
+            # With the store, whether or not an array was made of it; a mapping outlives its file.
+            weakref.finalize(self, self._file.close)
         for block in self._blocks:
             self._file.write(block.data)
         self._blocks.clear()
@@ -87,11 +91,10 @@ def slices(rows: int, row_bytes: int) -> Iterator[slice]:
 
 def chosen_rows(array: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
     """Returns the chosen rows (bool, shape (n,)) of an array, on the disk if they are many."""
-    row_bytes = array.nbytes // max(1, len(array))
-    if row_bytes * int(np.count_nonzero(chosen)) <= IN_MEMORY_BYTES:
+    if array.nbytes <= IN_MEMORY_BYTES:
         return np.asarray(array[chosen])
     store = RowStore(array.shape[1:], array.dtype)
-    for part in slices(len(array), row_bytes):
+    for part in slices(len(array), array.nbytes // len(array)):
         store.append(array[part][chosen[part]])
         forget_pages(array)
     return store.array()
@@ -103,5 +106,6 @@ def forget_pages(array: NDArray[Any]) -> None:
     A later reader finds them again. For arrays of a `RowStore` alone: what was written into a
     private mapping is lost, and nobody writes into these.
     """
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
-        array.base.madvise(mmap.MADV_DONTNEED)
+    base: object = array.base
+    if isinstance(array, np.memmap) and isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -85,10 +85,14 @@ def _row_hashes(key: bytes, table: Table, rows: NDArray[np.int64]) -> NDArray[np
 
 def _keyed_hashes(key: bytes, rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """The first eight bytes of each row's HMAC, as a number: uint64, shape (n,)."""
-    content, width = rows.tobytes(), rows.shape[1]
-    starts = range(0, len(content), width)
-    digests = [hmac.digest(key, content[start : start + width], "sha256") for start in starts]
-    return np.frombuffer(b"".join(digests), ">u8")[::4].astype(np.uint64)
+    width = rows.shape[1]
+    hashes = np.empty(len(rows), np.uint64)
+    for part in slices(len(rows), width):
+        content = rows[part].tobytes()
+        starts = range(0, len(content), width)
+        digests = [hmac.digest(key, content[start : start + width], "sha256") for start in starts]
+        hashes[part] = np.frombuffer(b"".join(digests), ">u8")[::4]
+    return hashes
 
 
 def _first_of_each(patients: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:

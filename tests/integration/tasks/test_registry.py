@@ -17,6 +17,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import convert_input_example_to_serving_input, validate_serving_input
 from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 
@@ -249,18 +250,20 @@ def test_a_run_registers_one_version_however_often(client: MlflowClient, spec: M
 
 
 def test_the_champion_is_loaded_by_its_alias_and_reads_raw_rows(
-    close: Callable[..., Any], spec: ModelSpec, caplog: pytest.LogCaptureFixture
+    close: Callable[..., Any], spec: ModelSpec
 ) -> None:
     close(closing(spec))
-    # MLflow has put the example through the way of its model server.
-    assert "serving input example" not in caplog.text
-    model = mlflow.pyfunc.load_model(f"models:/{spec.name}@champion")
+    uri = f"models:/{spec.name}@champion"
+    model = mlflow.pyfunc.load_model(uri)
     # Whole numbers, text, columns in any order and more of them: as a file is read.
     for frame in (FRAME, FRAME.astype(str), FRAME.astype({"radius": float})):
         answer = model.predict(frame)
         assert list(answer["label"]) == ["no", "yes", "yes"]
         np.testing.assert_allclose(answer["score"][2], 1 / (1 + np.exp(-4 / 15)), rtol=1e-6)
     assert list(model.input_example.columns) == ["radius", "age"]
+    # The way of a request to MLflow's model server.
+    request = convert_input_example_to_serving_input(model.input_example)
+    assert len(validate_serving_input(uri, request)) == 1
     assert model.metadata.signature.inputs.input_names() == ["radius", "age"]
 
 

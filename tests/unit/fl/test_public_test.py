@@ -111,7 +111,7 @@ def test_the_program_prints_broken_rules_and_needs_no_pytorch(tmp_path: Path) ->
     file.write_bytes(b"radius,malignant\n99,no\n1,maybe\n")
     contract = CONTRACT.model_dump_json()
     broken = [["radius", "out-of-range", 1], ["malignant", "unknown-label", 1]]
-    assert json.loads(main([str(file)], contract)) == broken
+    assert sorted(json.loads(main([str(file)], contract))) == sorted(broken)
     file.write_bytes(ROWS)
     assert json.loads(main([str(file)], contract)) == []
     program = "import sys, fl.public_test; sys.exit('torch' in sys.modules)"

@@ -90,13 +90,6 @@ def test_the_model_card_lies_beside_the_weights(tmp_path: Path) -> None:
     assert (tmp_path / "MODEL_CARD.md").read_text() == "# Model card"
 
 
-def test_many_rows_are_scored_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor = predictor_of(MLP, initial_weights(MLP, seed=3))
-    whole = predictor.predict(FRAME)
-    monkeypatch.setattr("fl.serving.RECORDS_AT_ONCE", 3)
-    pd.testing.assert_frame_equal(predictor.predict(FRAME), whole)
-
-
 def test_weights_that_diverged_are_not_scored_with() -> None:
     weights = {name: w * np.float32("nan") for name, w in initial_weights(MLP, seed=3).items()}
     with pytest.raises(ModelError, match="4 of 4 scores are not numbers"):

@@ -16,10 +16,13 @@ import pytest
 
 from db.queries import rounds
 from db.session import transaction
+from fl.champion import Decision
 from fl.weights import decode_weights
 from flows import federated_round as flow
 from privacy.pricing import epsilon_by_round
-from tasks.track import MetricPoint, RegisteredModel
+from tasks.closing import Closing
+from tasks.registry import RegisteredModel
+from tasks.track import MetricPoint
 
 pytestmark = pytest.mark.integration
 
@@ -33,12 +36,13 @@ class Servers:
     dispatched: list[str] = field(default_factory=list)
     points: list[MetricPoint] = field(default_factory=list)
     summaries: list[Any] = field(default_factory=list)
-    registered: list[dict[str, Any]] = field(default_factory=list)
+    registered: list[tuple[Any, Closing]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     ended: list[bool] = field(default_factory=list)
 
-    def register_model(self, run_id: str, spec: Any, weights: Any, **what: Any) -> RegisteredModel:
-        self.registered.append({"run_id": run_id, "weights": weights, **what})
-        return RegisteredModel(spec.name, str(len(self.registered)))
+    def register_model(self, run_id: str, weights: Any, closing: Closing) -> RegisteredModel:
+        self.registered.append((weights, closing))
+        return RegisteredModel(closing.training.spec.name, str(len(self.registered)))
 
     def steps(self, name: str) -> dict[int, float]:
         return {point.step: point.value for point in self.points if point.name == name}
@@ -65,6 +69,8 @@ def servers(consortium: Any, monkeypatch: pytest.MonkeyPatch) -> Servers:
         ),
         mlflow_run_url=lambda run_id: f"http://mlflow/{run_id}",
         register_model=caught.register_model,
+        choose_champion=lambda *_: Decision(True, "the first"),
+        annotate_run=lambda _, tags: caught.notes.extend(tags.values()),
         end_run=lambda _, *, failed: caught.ended.append(failed),
         **{
             name: getattr(flow, name).fn
@@ -73,6 +79,7 @@ def servers(consortium: Any, monkeypatch: pytest.MonkeyPatch) -> Servers:
                 "evaluate",
                 "write_compliance_records",
                 "prepare_training",
+                "evaluate_public",
                 "close_training",
             )
         },
@@ -109,6 +116,8 @@ def test_a_training_runs_round_by_round_to_a_registered_model(
     assert servers.dispatched == ["east", "north", "west"] * 3
     assert servers.summaries == [(1, None), (2, None), (3, None)]
     assert servers.ended == [False]
+    (note,) = servers.notes
+    assert note.endswith("Version 1. Champion: the first")
 
     third = flow.federated_round.fn(training_id)
     assert third.is_completed()
@@ -128,8 +137,8 @@ def test_each_round_moves_the_weights_by_the_mean_update(consortium: Any, server
     assert first.outgoing_weights == second.incoming_weights
     assert second.outgoing_weights == closing.incoming_weights
     assert closing.outgoing_weights is None
-    (registered,) = servers.registered
-    assert np.array_equal(registered["weights"]["w"], weights["w"])
+    ((registered, _),) = servers.registered
+    assert np.array_equal(registered["w"], weights["w"])
 
 
 def test_figures_belong_to_the_weights_they_were_measured_on(
@@ -142,15 +151,15 @@ def test_figures_belong_to_the_weights_they_were_measured_on(
         measured = [r.metrics["auc"] for r in rounds.list_rounds(session, training_id)]
     assert servers.steps("auc") == dict(enumerate(measured))
     assert set(servers.steps("round_seconds")) == {1, 2}
-    (registered,) = servers.registered
+    ((_, closing),) = servers.registered
     plan = flow.progress(consortium.coordinator, training_id).plan
     spent = [0.0, *epsilon_by_round(plan)]
     assert servers.steps("epsilon") == {1: spent[1], 2: spent[2]}
-    assert [figures["epsilon"] for figures in registered["history"]] == spent
-    assert [figures["auc"] for figures in registered["history"]] == measured
-    assert registered["roc"] is not None
-    assert f"auc {measured[-1]:.3f}" in registered["description"]
-    assert f"epsilon {spent[-1]:.2f} at delta 1e-05" in registered["description"]
+    assert [figures["epsilon"] for figures in closing.history] == spent
+    assert [figures["auc"] for figures in closing.history] == measured
+    assert closing.evaluation.roc is not None
+    assert f"auc {measured[-1]:.3f}" in closing.describe()
+    assert f"epsilon {spent[-1]:.2f} at delta 1e-05" in closing.describe()
 
 
 def test_a_failed_round_ends_with_its_reason_everywhere(consortium: Any, servers: Servers) -> None:

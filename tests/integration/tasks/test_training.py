@@ -59,12 +59,12 @@ def complete(
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The MLflow runs that were started; ``test_track`` and the whole stack have real ones."""
-    started: list[dict[str, Any]] = []
+    started: list[Any] = []
 
-    def start_run(**run: Any) -> str:
-        started.append(run)
+    def start_run(facts: Any) -> str:
+        started.append(facts)
         return f"run-{len(started)}"
 
     monkeypatch.setattr(training_tasks, "start_run", start_run)
@@ -80,7 +80,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_training_begins_from_weights_that_its_id_alone_decides(
-    consortium: Any, runs: list[dict[str, Any]]
+    consortium: Any, runs: list[Any]
 ) -> None:
     training_id = consortium.add_training(prepared=False)
     begun = prepare_training.fn(consortium.coordinator, training_id, flow_run_id="flow-1")
@@ -89,22 +89,16 @@ def test_a_training_begins_from_weights_that_its_id_alone_decides(
     expected = encoded_initial_weights(begun.spec, seed=training_id.int % 2**32)
     assert consortium.blobs.get(begun.weights) == expected
     assert {w.shape for w in decode_weights(expected).values()} == {(4, 1), (4,), (1, 4), (1,)}
-    (run,) = runs
-    assert run["model"] == "breast-cancer"
-    assert run["params"]["strategy"] == "fedavg"
-    assert run["params"]["rounds"] == 2
-    assert run["params"]["noise_multiplier"] == 1.0
-    assert run["tags"] == {
-        "training_id": str(training_id),
-        "model_version": "1",
-        "requested_by": "ada",
-    }
+    (facts,) = runs
+    assert (facts.training_id, facts.model_version, facts.requested_by) == (training_id, 1, "ada")
+    assert (facts.spec, facts.plan, facts.strategy["kind"]) == (begun.spec, begun.plan, "fedavg")
+    assert (facts.hospitals, facts.purpose, facts.public_test) == (3, "research", None)
     (row,) = consortium.contents()["trainings"]
     assert row["flow_run_id"] == "flow-1"
 
 
 @pytest.mark.usefixtures("near")
-def test_preparing_it_again_changes_nothing(consortium: Any, runs: list[dict[str, Any]]) -> None:
+def test_preparing_it_again_changes_nothing(consortium: Any, runs: list[Any]) -> None:
     training_id = consortium.add_training(prepared=False)
     first = prepare_training.fn(consortium.coordinator, training_id)
     assert prepare_training.fn(consortium.coordinator, training_id) == first

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,10 @@ class FakeOperator:
 
     def add_model(self, spec: ModelSpec) -> None:
         self.models.append(spec)
+
+    def put_public_test(self, name: str, file: Path) -> dict[str, Any]:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return {"name": name, "version": 1, "public_test": digest}
 
     def add_hospital(self, site: SiteSettings) -> None:
         self.added.append(site)

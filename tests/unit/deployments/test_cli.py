@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from importlib.resources import files
@@ -118,6 +119,16 @@ def test_a_model_is_registered_from_a_file(fedmed: Any, api: Any, tmp_path: Path
     done = fedmed("model", "add", str(file))
     assert done.exit_code == 0, done.exception
     assert [spec.name for spec in api.models] == ["breast-cancer"]
+
+
+def test_a_public_test_set_goes_with_it(fedmed: Any, api: Any, tmp_path: Path) -> None:
+    file, rows = tmp_path / "model.yaml", tmp_path / "rows.csv"
+    file.write_text(files("deployments").joinpath("models", "breast-cancer.yaml").read_text())
+    rows.write_bytes(b"")
+    done = fedmed("model", "add", str(file), "--public-test", str(rows))
+    assert done.exit_code == 0, done.exception
+    digest = hashlib.sha256(b"").hexdigest()
+    assert f"public test set {digest} of version 1" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ def test_a_model_that_is_registered_already_is_no_error(password_file: Path, sta
     assert json.loads(seen[-1].content) == demo_model().model_dump(mode="json")
 
 
+def test_a_public_test_set_is_sent_as_it_is(password_file: Path, tmp_path: Path) -> None:
+    answer = httpx.Response(200, json={"version": 2, "public_test": "d" * 64})
+    client, seen = operator(lambda _: answer, password_file)
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"radius,malignant\n1,0\n")
+    with client:
+        assert client.put_public_test("m", file)["version"] == 2
+    assert (seen[-1].method, seen[-1].url.path) == ("PUT", "/models/m/public-test")
+    assert seen[-1].read() == file.read_bytes()
+
+
 def test_only_what_was_asked_for_is_sent(password_file: Path) -> None:
     """What is left out is for the coordinator's settings to decide."""
     answer = httpx.Response(202, json={"training_id": "t-1"})

@@ -1,4 +1,4 @@
-"""The exported model: two plain files, raw rows in, scores out, through MLflow without a pickle."""
+"""The exported model: plain files, raw rows in, scores out, through MLflow without a pickle."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from fl.architecture_spec import Logistic, Mlp
+from fl.architecture_spec import HogLogistic, Logistic, Mlp
 from fl.architectures import build, initial_weights, load_weights
-from fl.contract import DataContract, Label, NumberColumn
+from fl.contract import DataContract, Images, Label, NumberColumn
 from fl.data import load_table
 from fl.errors import ContractViolation, ModelError
-from fl.serving import Predictor, example_input, export_model, load_predictor
+from fl.serving import Predictor, example_input, export_model, load_predictor, predictor_of
 from fl.spec import ModelSpec
 
 CONTRACT = DataContract(
@@ -69,9 +69,10 @@ def test_an_exported_model_scores_raw_rows_as_training_would(
     assert list(result["label"]) == list(called)
 
 
-def test_an_export_is_two_files_that_others_can_read(exported: tuple[ModelSpec, Path]) -> None:
+def test_an_export_is_plain_files_that_others_can_read(exported: tuple[ModelSpec, Path]) -> None:
     spec, directory = exported
-    assert sorted(p.name for p in directory.iterdir()) == ["spec.json", "weights.safetensors"]
+    names = ["contract.yaml", "spec.json", "weights.safetensors"]
+    assert sorted(p.name for p in directory.iterdir()) == names
     assert ModelSpec.model_validate(json.loads((directory / "spec.json").read_text())) == spec
 
 
@@ -81,6 +82,73 @@ def test_one_row_and_no_rows_are_scored(exported: tuple[ModelSpec, Path]) -> Non
     assert len(predictor.predict(FRAME.iloc[:1])) == 1
     assert len(predictor.predict(FRAME.iloc[:0])) == 0
     assert np.isfinite(predictor.predict(example_input(spec))["score"]).all()
+
+
+def test_the_model_card_lies_beside_the_weights(tmp_path: Path) -> None:
+    weights = initial_weights(LOGISTIC, seed=1)
+    export_model(tmp_path, LOGISTIC, weights, card="# Model card")
+    assert (tmp_path / "MODEL_CARD.md").read_text() == "# Model card"
+
+
+def test_weights_that_diverged_are_not_scored_with() -> None:
+    weights = {name: w * np.float32("nan") for name, w in initial_weights(MLP, seed=3).items()}
+    with pytest.raises(ModelError, match="4 of 4 scores are not numbers"):
+        predictor_of(MLP, weights).predict(FRAME)
+
+
+GREY = DataContract(images=Images(height=8, width=9), label=CONTRACT.label)
+COLOUR = DataContract(images=Images(height=8, width=9, channels=3), label=CONTRACT.label)
+
+
+class Brightness(torch.nn.Module):
+    """The first channel's mean brightness, of records as a table has them."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, 0].float().mean(dim=(1, 2)) - 100
+
+
+def images_model(contract: DataContract) -> Predictor:
+    spec = ModelSpec(name="m", architecture=HogLogistic(), contract=contract)
+    return Predictor(spec, Brightness())
+
+
+@pytest.mark.parametrize(
+    ("contract", "shape"), [(GREY, (2, 8, 9)), (GREY, (2, 8, 9, 1)), (COLOUR, (2, 8, 9, 3))]
+)
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.float32])
+def test_images_are_read_as_arrays(
+    contract: DataContract, shape: tuple[int, ...], kind: type
+) -> None:
+    pixels = np.zeros(shape, kind)
+    pixels[1, ..., 0] = 200  # the first channel, or the last column of a grey image
+    if len(shape) == 3 or shape[-1] == 1:
+        pixels[1] = 200
+    answer = images_model(contract).predict(pixels)
+    assert list(answer["label"]) == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((2, 9, 8), np.uint8), r"shape \(2, 9, 8\): give an array of shape"),
+        (np.zeros((2, 8, 9, 3), np.uint8), r"shape \(2, 8, 9, 3\)"),
+        (np.zeros((8, 9), np.uint8), r"shape \(8, 9\)"),
+        (np.full((2, 8, 9), 256), r"2 of 2 images have pixels outside 0 to 255"),
+        (np.full((1, 8, 9), np.nan), r"1 of 1 images have pixels outside"),
+        (np.full((1, 8, 9), "1"), "type <U1: give uint8 or float32"),
+        (FRAME, "DataFrame: give an array of shape"),
+    ],
+)
+def test_what_is_no_such_image_is_refused(given: object, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        images_model(GREY).predict(given)
+
+
+def test_an_example_image_is_one_that_can_be_scored() -> None:
+    for contract in (GREY, COLOUR):
+        model = images_model(contract)
+        example = example_input(model.spec)
+        assert len(model.predict(example)) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pytest
-from mlflow.models import ModelSignature
 
 from fl.architecture_spec import Logistic
 from fl.contract import DataContract, Label, NumberColumn
-from fl.evaluation import roc_curve, score_histogram
 from fl.spec import ModelSpec
-from fl.weights import Weights
+from privacy.plan import PrivacyPlan
 from tasks import track
+from tasks.run_fields import TrainingFacts, run_params, run_tags
 from tasks.track import (
     MetricPoint,
-    RegisteredModel,
+    annotate_run,
     end_run,
     log_to_mlflow,
     mlflow_run_url,
-    register_model,
     start_run,
 )
 
@@ -48,10 +43,8 @@ class FakeMlflow:
     runs: dict[str, Any] = field(default_factory=dict)
     metrics: list[tuple[str, float, int]] = field(default_factory=list)
     batches: int = 0
-    figures: list[str] = field(default_factory=list)
-    models: list[dict[str, Any]] = field(default_factory=list)
-    files: list[set[str]] = field(default_factory=list)
-    descriptions: dict[tuple[str, str], str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    datasets: list[Any] = field(default_factory=list)
 
     # The client.
 
@@ -74,39 +67,27 @@ class FakeMlflow:
     def get_run(self, run_id: str) -> Any:
         return self.runs[run_id]
 
-    def log_batch(self, run_id: str, *, metrics: Any = (), params: Any = ()) -> None:
+    def log_batch(
+        self, run_id: str, *, metrics: Any = (), params: Any = (), tags: Any = ()
+    ) -> None:
         self.batches += 1
         self.metrics += [(m.key, m.value, m.step) for m in metrics]
         self.runs[run_id].params.update({p.key: p.value for p in params})
+        self.runs[run_id].tags.update({t.key: t.value for t in tags})
+
+    def log_inputs(self, run_id: str, *, datasets: Any) -> None:
+        self.datasets += datasets
+
+    def log_text(self, run_id: str, text: str, path: str) -> None:
+        self.texts[path] = text
 
     def set_terminated(self, run_id: str, status: str) -> None:
         self.runs[run_id].status = status
 
-    def update_model_version(self, name: str, version: str, description: str) -> None:
-        self.descriptions[name, version] = description
-
     # The module.
-
-    @property
-    def pyfunc(self) -> Any:
-        return self
 
     def get_tracking_uri(self) -> str:
         return "http://127.0.0.1:5000"
-
-    @contextmanager
-    def start_run(self, *, run_id: str) -> Iterator[None]:
-        yield
-        self.set_terminated(run_id, "FINISHED")
-
-    def log_figure(self, figure: Any, path: str) -> None:
-        assert figure.axes
-        self.figures.append(path)
-
-    def log_model(self, **model: Any) -> Any:
-        self.files.append({path.name for path in Path(model["data_path"]).iterdir()})
-        self.models.append(model)
-        return SimpleNamespace(registered_model_version=len(self.models))
 
 
 @pytest.fixture
@@ -114,19 +95,36 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMlflow]:
     fake = FakeMlflow()
     monkeypatch.setattr(track, "MlflowClient", lambda: fake)
     monkeypatch.setattr(track, "mlflow", fake)
-    # A fresh process would take seconds to import PyTorch.
-    monkeypatch.setattr(track, "run_apart", lambda function, *args: function(*args))
     yield fake
     mlflow_run_url.cache_clear()
 
 
+FACTS = TrainingFacts(
+    training_id=TRAINING,
+    spec=SPEC,
+    model_version=2,
+    purpose="screening",
+    requested_by="ada",
+    recipe="linear",
+    strategy={"kind": "averaged", "step": 6.0},
+    plan=PrivacyPlan(
+        clip_norm=1,
+        noise_multiplier=1,
+        sampling_rate=1,
+        expected_batch_size=32,
+        evaluation_noise_multiplier=4,
+        steps_per_round=1,
+        rounds=3,
+        delta=1e-5,
+    ),
+    epsilon=7.99,
+    least_cohort=3,
+    hospitals=5,
+)
+
+
 def started() -> str:
-    return start_run(
-        training_id=TRAINING,
-        model=SPEC.name,
-        params={"rounds": 3, "learning_rate": 0.5},
-        tags={"requested_by": "ada"},
-    )
+    return start_run(FACTS)
 
 
 def test_a_training_is_one_run_in_the_experiment_of_its_model(server: FakeMlflow) -> None:
@@ -135,8 +133,23 @@ def test_a_training_is_one_run_in_the_experiment_of_its_model(server: FakeMlflow
     assert server.experiments == {"breast-cancer": "e0"}
     run = server.runs[first]
     assert (run.name, run.info.experiment_id) == ("training-6f1c1c1e", "e0")
-    assert run.params == {"rounds": "3", "learning_rate": "0.5"}
-    assert run.tags == {"requested_by": "ada"}
+    assert run.params == run_params(FACTS)
+    assert run.tags == run_tags(FACTS)
+
+
+def test_the_contract_is_the_run_s_dataset_and_a_file(server: FakeMlflow) -> None:
+    started()
+    (dataset,) = server.datasets
+    assert dataset.dataset.name == "breast-cancer contract"
+    assert "radius" in dataset.dataset.schema
+    assert "radius" in server.texts["contract.yaml"]
+
+
+def test_a_run_s_description_can_be_replaced(server: FakeMlflow) -> None:
+    run_id = started()
+    annotate_run(run_id, {"mlflow.note.content": "done"})
+    assert server.runs[run_id].tags["mlflow.note.content"] == "done"
+    assert server.runs[run_id].tags["purpose"] == "screening"
 
 
 def test_the_figures_of_a_round_go_in_one_request_each_at_its_step(server: FakeMlflow) -> None:
@@ -157,46 +170,3 @@ def test_a_run_ends_as_its_training_does(server: FakeMlflow, failed: bool, statu
     run_id = started()
     end_run(run_id, failed=failed)
     assert server.runs[run_id].status == status
-
-
-@pytest.fixture
-def weights() -> Weights:
-    from fl.architectures import initial_weights
-
-    return initial_weights(SPEC, seed=1)
-
-
-def test_a_model_is_registered_with_its_pictures_and_what_it_is(
-    server: FakeMlflow, weights: Weights
-) -> None:
-    roc = roc_curve(score_histogram(np.linspace(0, 1, 20), np.arange(20) > 8))
-    run_id = started()
-    model = register_model.fn(
-        run_id,
-        SPEC,
-        weights,
-        description="3 rounds",
-        roc=roc,
-        history=[{"auc": 0.5, "epsilon": 0.0}, {"auc": 0.9, "accuracy": 0.8, "epsilon": 1.0}],
-    )
-    assert model == RegisteredModel("breast-cancer", "1")
-    assert model.uri == "models:/breast-cancer/1"
-    assert server.figures == [f"plots/{p}.png" for p in ("roc", "auc", "accuracy", "epsilon")]
-    assert server.descriptions == {("breast-cancer", "1"): "3 rounds"}
-    assert server.runs[run_id].status == "FINISHED"
-    (logged,) = server.models
-    assert logged["loader_module"] == "fl.serving"
-    assert logged["registered_model_name"] == "breast-cancer"
-    assert isinstance(logged["signature"], ModelSignature)
-    assert logged["signature"].inputs.input_names() == ["radius"]
-    assert server.files == [{"spec.json", "weights.safetensors"}]  # no pickle
-
-
-def test_without_both_classes_there_is_no_roc_picture_and_a_version_all_the_same(
-    server: FakeMlflow, weights: Weights
-) -> None:
-    model = register_model.fn(
-        started(), SPEC, weights, description="", roc=None, history=[{"epsilon": 0.0}]
-    )
-    assert model.version == "1"
-    assert server.figures == [f"plots/{p}.png" for p in ("auc", "accuracy", "epsilon")]

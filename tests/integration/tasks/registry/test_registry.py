@@ -8,35 +8,25 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import convert_input_example_to_serving_input, validate_serving_input
 from mlflow.tracking import MlflowClient
-from sqlalchemy import Engine
 
-from db.blobs import BlobStore
 from db.queries import audit
 from db.session import transaction
 from fl import public_test
 from fl.contract_file import contract_hash
-from fl.evaluation import Evaluation, roc_curve, score_histogram
 from fl.spec import ModelSpec
 from fl.weights import Weights
-from privacy.plan import PrivacyPlan
-from tasks import public, registry
 from tasks.closing import Closing
 from tasks.coordinator import Coordinator
-from tasks.evaluate import RoundEvaluation
 from tasks.registry import RegisteredModel, choose_champion, register_model
-from tasks.run_fields import TrainingFacts
-from tasks.track import start_run
-from tasks.training import TrainingProgress
 
 pytestmark = [
     pytest.mark.integration,
@@ -44,142 +34,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-SPEC = ModelSpec.model_validate(
-    {
-        "name": "breast-cancer",
-        "description": "A first try.",
-        "architecture": {"kind": "logistic", "standardise": False},
-        "contract": {
-            "columns": [
-                {"name": "radius", "minimum": 0, "maximum": 30, "unit": "mm"},
-                {"name": "age", "minimum": 0, "maximum": 120, "whole": True},
-            ],
-            "label": {"name": "malignant", "negative": "no", "positive": "yes"},
-        },
-    }
-)
-PLAN = PrivacyPlan(
-    clip_norm=0.5,
-    noise_multiplier=1.0,
-    sampling_rate=1.0,
-    expected_batch_size=32,
-    evaluation_noise_multiplier=4.0,
-    steps_per_round=1,
-    rounds=2,
-    delta=1e-5,
-)
-RADIUS_ALONE: Weights = {
-    "network.weight": np.array([[4.0, 0.0]], np.float32),
-    "network.bias": np.zeros(1, np.float32),
-}
 FRAME = pd.DataFrame({"age": [40, 60, 50], "note": ["a", "b", "c"], "radius": [5, 25, 16]})
 PUBLIC = b"radius,age,malignant\n5,40,no\n25,60,yes\n16,50,no\n20,50,yes\n"
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An MLflow store on SQLite: its tables take seconds to make, so once for all tests."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-@pytest.fixture
-def client(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    monkeypatch.chdir(tmp_path)  # artifacts lie below the working folder
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store)
-    # A fresh process would take seconds to import PyTorch.
-    near = lambda function, *args, **how: function(*args, **how)  # noqa: E731
-    for module in (registry, public):
-        monkeypatch.setattr(module, "run_apart", near)
-    yield MlflowClient()
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def coordinator(engine: Engine, blobs: BlobStore) -> Coordinator:
-    return Coordinator(engine, blobs)
-
-
-@pytest.fixture
-def spec(client: MlflowClient) -> ModelSpec:
-    """A model that nobody has registered yet."""
-    return SPEC.model_copy(update={"name": f"m-{uuid4().hex[:12]}"})
-
-
-def evaluation(auc: float | None) -> RoundEvaluation:
-    histogram = score_histogram(np.linspace(0, 1, 20), np.arange(20) > 8)
-    figures = Evaluation(
-        auc=auc, accuracy=0.9, sensitivity=0.8, specificity=1.0, records=20, positives=11
-    )
-    return RoundEvaluation(figures, None if auc is None else roc_curve(histogram))
-
-
-def closing(spec: ModelSpec, auc: float | None = 0.9, **training: Any) -> Closing:
-    progress: dict[str, Any] = {
-        "training_id": uuid4(),
-        "model_id": uuid4(),
-        "model_version": 3,
-        "purpose": "research",
-        "requested_by": "ada",
-        "spec": spec,
-        "plan": PLAN,
-        "rounds": 2,
-        "attempted": 3,
-        "completed": 2,
-        "charged": 2,
-        "state": "running",
-        "weights": "",
-        "mlflow_run_id": "",
-        "strategy": {"kind": "fedavgm", "server_momentum": 0.5},
-        "least_cohort": 3,
-        "public_test": None,
-    }
-    return Closing(
-        training=TrainingProgress(**{**progress, **training}),
-        evaluation=evaluation(auc),
-        epsilon=1.5,
-        hospitals=4,
-        history=[{"epsilon": 0.0}, {"auc": 0.7, "epsilon": 1.0}, {"auc": 0.9, "epsilon": 1.5}],
-        public=None,
-        made_on=date(2026, 1, 2),
-    )
-
-
-def run_of(ended: Closing) -> str:
-    training = ended.training
-    return start_run(
-        TrainingFacts(
-            training_id=training.training_id,
-            spec=training.spec,
-            model_version=training.model_version,
-            purpose=training.purpose,
-            requested_by=training.requested_by,
-            recipe="linear",
-            strategy=training.strategy,
-            plan=training.plan,
-            epsilon=2.0,
-            least_cohort=training.least_cohort,
-            hospitals=4,
-            public_test=training.public_test,
-        )
-    )
-
-
-def registered(ended: Closing, weights: Weights = RADIUS_ALONE) -> RegisteredModel:
-    model: RegisteredModel = register_model.fn(run_of(ended), weights, ended)
-    return model
-
-
-@pytest.fixture
-def close(coordinator: Coordinator) -> Callable[..., Any]:
-    """Registers a version and lets the rule decide; returns the decision."""
-
-    def closed(ended: Closing, weights: Weights = RADIUS_ALONE) -> Any:
-        return choose_champion.fn(coordinator, registered(ended, weights), ended)
-
-    return closed
 
 
 def aliases(client: MlflowClient, spec: ModelSpec) -> dict[str, str]:
@@ -187,11 +43,15 @@ def aliases(client: MlflowClient, spec: ModelSpec) -> dict[str, str]:
 
 
 def test_the_table_of_runs_shows_what_was_set_and_what_it_came_to(
-    client: MlflowClient, spec: ModelSpec
+    client: MlflowClient,
+    spec: ModelSpec,
+    closing: Callable[..., Closing],
+    run_of: Callable[[Closing], str],
+    radius_alone: Weights,
 ) -> None:
     ended = closing(spec)
     run_id = run_of(ended)
-    register_model.fn(run_id, RADIUS_ALONE, ended)
+    register_model.fn(run_id, radius_alone, ended)
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {
@@ -230,7 +90,12 @@ def test_the_table_of_runs_shows_what_was_set_and_what_it_came_to(
     assert plots == {f"plots/{name}.png" for name in ("roc", "auc", "accuracy", "epsilon")}
 
 
-def test_a_version_says_what_it_is(client: MlflowClient, spec: ModelSpec) -> None:
+def test_a_version_says_what_it_is(
+    client: MlflowClient,
+    spec: ModelSpec,
+    closing: Callable[..., Closing],
+    registered: Callable[..., RegisteredModel],
+) -> None:
     ended = closing(spec)
     model = registered(ended)
     version = client.get_model_version(model.name, model.version)
@@ -240,32 +105,44 @@ def test_a_version_says_what_it_is(client: MlflowClient, spec: ModelSpec) -> Non
     assert client.get_registered_model(model.name).description == "A first try."
 
 
-def test_a_run_registers_one_version_however_often(client: MlflowClient, spec: ModelSpec) -> None:
+def test_a_run_registers_one_version_however_often(
+    client: MlflowClient,
+    spec: ModelSpec,
+    closing: Callable[..., Closing],
+    run_of: Callable[[Closing], str],
+    radius_alone: Weights,
+) -> None:
     ended = closing(spec)
     run_id = run_of(ended)
-    first = register_model.fn(run_id, RADIUS_ALONE, ended)
-    assert register_model.fn(run_id, RADIUS_ALONE, ended) == first
+    first = register_model.fn(run_id, radius_alone, ended)
+    assert register_model.fn(run_id, radius_alone, ended) == first
     assert len(client.search_model_versions(f"name='{spec.name}'")) == 1
 
 
 def test_the_champion_is_loaded_by_its_alias_and_reads_raw_rows(
-    close: Callable[..., Any], spec: ModelSpec, caplog: pytest.LogCaptureFixture
+    close: Callable[..., Any], spec: ModelSpec, closing: Callable[..., Closing]
 ) -> None:
     close(closing(spec))
-    # MLflow has put the example through the way of its model server.
-    assert "serving input example" not in caplog.text
-    model = mlflow.pyfunc.load_model(f"models:/{spec.name}@champion")
+    uri = f"models:/{spec.name}@champion"
+    model = mlflow.pyfunc.load_model(uri)
     # Whole numbers, text, columns in any order and more of them: as a file is read.
     for frame in (FRAME, FRAME.astype(str), FRAME.astype({"radius": float})):
         answer = model.predict(frame)
         assert list(answer["label"]) == ["no", "yes", "yes"]
         np.testing.assert_allclose(answer["score"][2], 1 / (1 + np.exp(-4 / 15)), rtol=1e-6)
     assert list(model.input_example.columns) == ["radius", "age"]
+    # The way of a request to MLflow's model server.
+    request = convert_input_example_to_serving_input(model.input_example)
+    assert len(validate_serving_input(uri, request)) == 1
     assert model.metadata.signature.inputs.input_names() == ["radius", "age"]
 
 
 def test_no_pickle_is_stored_and_none_is_read_in_a_process_of_its_own(
-    close: Callable[..., Any], spec: ModelSpec, store: str, tmp_path: Path
+    close: Callable[..., Any],
+    spec: ModelSpec,
+    store: str,
+    tmp_path: Path,
+    closing: Callable[..., Closing],
 ) -> None:
     close(closing(spec))
     uri = f"models:/{spec.name}@champion"
@@ -298,7 +175,11 @@ print(model.predict(pandas.DataFrame({"age": [40, 60], "radius": [5, 25]})).labe
 
 
 def test_the_champion_moves_only_to_a_better_version(
-    client: MlflowClient, close: Callable[..., Any], spec: ModelSpec, coordinator: Coordinator
+    client: MlflowClient,
+    close: Callable[..., Any],
+    spec: ModelSpec,
+    coordinator: Coordinator,
+    closing: Callable[..., Closing],
 ) -> None:
     assert close(closing(spec, 0.9)).moves
     assert aliases(client, spec) == {"champion": "1"}
@@ -321,7 +202,11 @@ def test_the_champion_moves_only_to_a_better_version(
 
 
 def test_deciding_again_changes_nothing(
-    client: MlflowClient, spec: ModelSpec, coordinator: Coordinator
+    client: MlflowClient,
+    spec: ModelSpec,
+    coordinator: Coordinator,
+    closing: Callable[..., Closing],
+    registered: Callable[..., RegisteredModel],
 ) -> None:
     ended = closing(spec)
     model = registered(ended)
@@ -335,13 +220,15 @@ def test_a_new_public_test_set_is_put_to_the_champion_too(
     close: Callable[..., Any],
     spec: ModelSpec,
     coordinator: Coordinator,
+    closing: Callable[..., Closing],
+    radius_alone: Weights,
 ) -> None:
     # The champion looks at the age alone, and the wrong way round.
-    age = {**RADIUS_ALONE, "network.weight": np.array([[0.0, -4.0]], np.float32)}
+    age = {**radius_alone, "network.weight": np.array([[0.0, -4.0]], np.float32)}
     close(closing(spec, 0.99), age)
     digest = coordinator.blobs.put(PUBLIC)
     ended = closing(spec, 0.5, public_test=digest)
-    scored = public_test.evaluate_public(spec, RADIUS_ALONE, PUBLIC)
+    scored = public_test.evaluate_public(spec, radius_alone, PUBLIC)
     decision = close(replace(ended, public=scored))
     assert decision.moves
     assert "AUC on the public test set 1.0000 of version 2" in decision.reason

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from deployments.cli_compare import compare
 from deployments.cli_data import data_app
 from deployments.cli_hospital import hospital_app
 from deployments.cli_privacy import privacy_app
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(hospital_app, name="hospital")
 app.add_typer(data_app, name="data")
+app.command("compare")(compare)
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(user_app, name="user")
 app.add_typer(auth_app, name="auth")

@@ -231,7 +231,12 @@ def test_a_training_can_be_asked_for_without_the_api(consortium: Any) -> None:
     assert training.plan["noise_multiplier"] == 4.0
     assert 0 < training.epsilon < 8
     assert (event.actor, event.action) == ("prefect", "training.requested")
-    assert event.details == {"model": "breast-cancer", "purpose": "research", "rounds": 3}
+    assert event.details == {
+        "model": "breast-cancer",
+        "purpose": "research",
+        "rounds": 3,
+        "recipe": "perceptron",
+    }
 
 
 def test_a_training_of_an_unknown_model_is_not_written(consortium: Any) -> None:

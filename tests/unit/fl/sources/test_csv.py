@@ -169,3 +169,14 @@ def test_a_subgroup_s_cells_break_no_rule(tmp_path: Path, cell: str) -> None:
     path.write_text("x,y,age\n1,1,5\n")
     with pytest.raises(ContractViolation, match=r"^sex: missing-column \(1\)$"):
         load_table(path, contract)
+
+
+def test_a_row_that_no_block_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("x,c,y,who,note\n1,a,1,p,q\n" + f"1,a,1,p,{'q' * 500}\n")
+    assert outcome(path, block_bytes=100) == [("", "not-a-csv", 1)]
+    path.write_text(f"x,c,y,who,{'n' * 500}\n1,a,1,p,q\n")
+    assert outcome(path, block_bytes=100) in (
+        [("", "not-a-csv", 1)],
+        [("", "missing-column", 1)],
+    )

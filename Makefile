@@ -5,13 +5,14 @@
 # make bench-secagg  the figures of docs/secure-aggregation.md
 # make bench-gateway  the figures of docs/dispatch.md
 # make bench-privacy  the figures of docs/privacy.md
+# make bench-data  the figures of docs/data.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long lint types contracts pytest bench bench-secagg bench-gateway bench-privacy lock clean
+.PHONY: demo test test-long lint types contracts pytest bench bench-secagg bench-gateway bench-privacy bench-data lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -49,6 +50,9 @@ bench-gateway: $(INSTALLED)
 
 bench-privacy: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.privacy
+
+bench-data: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.data
 
 # Pins everything to what a fresh environment resolves today.
 lock:

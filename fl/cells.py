@@ -44,7 +44,7 @@ def numbers(
     else:
         values, missing = _read(_text(cells), tokens)
     if spelled := [float(token) for token in tokens if _NUMBER.fullmatch(token)]:
-        missing |= np.isin(values, spelled)
+        missing = missing | np.isin(values, spelled)
     values[missing] = np.nan
     return values, missing
 

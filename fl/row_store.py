@@ -64,13 +64,14 @@ class RowStore:
             self._to_disk()
 
     def array(self) -> NDArray[Any]:
-        """Returns all rows: an array, or a private mapping of the file (``numpy.memmap``)."""
+        """Returns all rows: an array, or a mapping of the file (``numpy.memmap``)."""
         shape = (self._rows, *self._shape)
         if self._file is None:
             return np.concatenate([np.empty((0, *self._shape), self._dtype), *self._blocks])
         self._file.flush()
-        # Copy on write: PyTorch warns of arrays that cannot be written to.
-        return np.memmap(self._file, self._dtype, mode="c", shape=shape)
+        # Shared, not private: private pages count against what a child may use (RLIMIT_DATA). To
+        # be written to, although nobody writes: PyTorch warns of arrays that cannot be.
+        return np.memmap(self._file, self._dtype, mode="r+", shape=shape)
 
     def _to_disk(self) -> None:
         if self._file is None:
@@ -101,11 +102,10 @@ def chosen_rows(array: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
 
 
 def forget_pages(array: NDArray[Any]) -> None:
-    """Lets go of the pages of a mapped file that have been read; they count as memory in use.
+    """Lets go of the pages of a store's file that have been read; they count as memory in use.
 
-    A later reader finds them again. For arrays of a `RowStore` alone: what was written into a
-    private mapping is lost, and nobody writes into these.
+    A later reader finds them again. Arrays in memory stay as they are.
     """
     base: object = array.base
-    if isinstance(array, np.memmap) and isinstance(base, mmap.mmap):
+    if isinstance(array, np.memmap) and array.mode == "r+" and isinstance(base, mmap.mmap):
         base.madvise(mmap.MADV_DONTNEED)

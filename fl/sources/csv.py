@@ -143,20 +143,27 @@ class _Checked(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._end = b"\n" + b",".join([_LAST.encode()] * columns) + b"\n"
         self._ended = False
+        self._half = b""
         self.is_broken = False
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        if self._ended:
-            return b""
-        piece = self._raw.read(size)
-        self._look_at(piece)
-        self._ended = self.is_broken or not piece
-        if self.is_broken:
-            return b""
-        return piece or self._end
+        while not self._ended:
+            piece = self._raw.read(max(1, size - len(self._half)))
+            whole = self._half + piece
+            self._look_at(piece)
+            self._ended = self.is_broken or not piece
+            if self.is_broken:
+                break
+            if not piece:
+                return self._end
+            # Half a character waits for its other half: a row in which it is would be no text.
+            self._half, _ = self._decoder.getstate()
+            if whole := whole[: len(whole) - len(self._half)]:
+                return whole
+        return b""
 
     def _look_at(self, piece: bytes) -> None:
         try:

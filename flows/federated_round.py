@@ -23,7 +23,7 @@ from tasks.cohort import OpenedRound, open_round
 from tasks.coordinator import Coordinator
 from tasks.dispatch import dispatch_training
 from tasks.errors import RoundFailed
-from tasks.evaluate import RoundEvaluation, evaluate
+from tasks.evaluate import RoundEvaluation, evaluate, headline
 from tasks.gather import GatheredSum, gather_masked_updates
 from tasks.record import RoundOutcome, leave_artifacts, write_compliance_records
 from tasks.track import MetricPoint, end_run, log_to_mlflow, mlflow_run_url, register_model
@@ -43,9 +43,9 @@ logging.getLogger("flwr").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """A completed round: what it measured and what it left."""
+    """A completed round: what it measured, None if nothing, and what it left."""
 
-    evaluation: RoundEvaluation
+    evaluation: RoundEvaluation | None
     aggregated: Aggregated | None
 
 
@@ -95,7 +95,7 @@ def run_round(
         gathered = gather_masked_updates(coordinator, opened)
         if kind == "training":
             aggregated = aggregate(coordinator, opened, gathered)
-        evaluation = evaluate(gathered)
+        evaluation = evaluate(opened, gathered)
     except RoundFailed as failure:
         reason = str(failure)
         raise
@@ -111,12 +111,13 @@ def run_round(
             seconds=time.perf_counter() - started,
             survivors=() if gathered is None else gathered.hospital_ids,
             faults=() if gathered is None else gathered.faults,
+            subgroups=() if evaluation is None else evaluation.subgroups,
         )
         record(coordinator, opened, outcome, trained=training.completed)
     get_run_logger().info(
         "round %d: %s, epsilon %.3f, %.2f s",
         opened.invitation.number,
-        ", ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items()),
+        headline(outcome.metrics) or "no figures",
         outcome.epsilon,
         outcome.seconds,
     )
@@ -145,9 +146,9 @@ def record(
 
 def describe(training: TrainingProgress, evaluation: RoundEvaluation, *, epsilon: float) -> str:
     """Returns what the model registry says of a trained model."""
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in evaluation.metrics().items())
     return (
-        f"{training.completed} rounds; on all hospitals' held-out rows {figures}; "
+        f"{training.completed} rounds; on all hospitals' held-out rows "
+        f"{headline(evaluation.metrics())}; "
         f"epsilon {epsilon:.2f} at delta {training.plan.delta:g}; training {training.training_id}"
     )
 
@@ -159,6 +160,8 @@ def close(coordinator: Coordinator, training: TrainingProgress) -> None:
         RoundFailed: the closing evaluation failed; the training stays open for another try.
     """
     result = run_round(coordinator, training, kind="evaluation")
+    if result.evaluation is None:
+        raise RoundFailed("the closing evaluation measured nothing")
     epsilon = epsilon_spent(coordinator, training.plan, training.training_id)
     registered = register_model(
         training.mlflow_run_id,

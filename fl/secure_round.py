@@ -63,9 +63,7 @@ def sum_parameters(invitation: RoundInvitation, *, parameters: int) -> SumParame
         quorum=quorum_of(hospitals, noise_shares=plan.noise_shares),
         colluding=colluding,
         dimension=dimension,
-        counters=counters(
-            invitation.model.contract, invitation.kind, evaluate=invitation.evaluate
-        ),
+        counters=counters(invitation.model.contract, invitation.kind, evaluate=invitation.evaluate),
         bits=UPDATE_BITS,
         clip=UPDATE_RANGE,
         max_weight=PUBLIC_WEIGHT,

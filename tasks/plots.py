@@ -116,8 +116,9 @@ def _square(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 def _bars(axes: Axes, subgroup: SubgroupFigures) -> None:
     width = 0.8 / len(COMPARED)
     for place, (name, color) in enumerate(zip(COMPARED, _BARS, strict=True)):
-        values = [0.0 if g.figures is None else getattr(g.figures, name) or 0.0
-                  for g in subgroup.groups]
+        values = [
+            0.0 if g.figures is None else getattr(g.figures, name) or 0.0 for g in subgroup.groups
+        ]
         at = np.arange(len(values)) + (place - (len(COMPARED) - 1) / 2) * width
         axes.bar(at, values, width, color=color, label=name)
         if name == "auc":

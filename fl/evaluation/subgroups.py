@@ -57,8 +57,7 @@ class SubgroupFigures:
         found = [
             value
             for group in self.groups
-            if group.figures is not None
-            and (value := getattr(group.figures, figure)) is not None
+            if group.figures is not None and (value := getattr(group.figures, figure)) is not None
         ]
         return max(found) - min(found) if len(found) >= 2 else None
 

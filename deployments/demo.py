@@ -211,7 +211,7 @@ def rounds_table(training: Mapping[str, Any]) -> Table:
 
 
 def _rows(training: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rounds, each with the AUC of the weights it made: the next round measures those, or not."""
+    """The rounds, each with the AUC of the weights it made, where the next round measured them."""
     rounds = [r for r in training["rounds"] if r["state"] != "pending"]
     following = [*rounds, None][1:]
     return [

@@ -66,6 +66,5 @@ def _first_bin(histogram: ScoreHistogram, point: OperatingPoint) -> int | None:
     positives = int(histogram.positives.sum())
     if positives == 0:
         return None
-    assert point.least_sensitivity is not None
     above = np.concatenate([np.cumsum(histogram.positives[::-1])[::-1], [0]])
-    return int(np.flatnonzero(above / positives >= point.least_sensitivity)[-1])
+    return int(np.flatnonzero(above / positives >= (point.least_sensitivity or 0))[-1])

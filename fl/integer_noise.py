@@ -23,7 +23,7 @@ from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan, require_shareable
 from privacy.secagg.parameters import SumParameters
 
-LEAST_COUNT_STD: Final = 1.3
+LEAST_COUNT_STD: Final = 1.35
 """Below, the sum of discrete Gaussians is not as good as one; a plan with less gets this."""
 
 LARGEST_WEIGHT: Final = 40.0
@@ -112,7 +112,7 @@ def count_noise_std(plan: PrivacyPlan, *, subgroups: int = 0) -> float:
        charges for one release with noise multiplier m, whatever s is
        (`privacy.mechanisms.evaluation_mechanism_of`).
 
-    Where the plan's noise is shared, so is this; a share is never less than 1.3, so that the sum is
+    Where the plan's noise is shared, so is this; a share is never less than 1.35, so that the sum is
     as good as one discrete Gaussian in each of the 1 + s places.
 
     Args:

@@ -24,11 +24,13 @@ def comparison_figure(results: Sequence[Result], *, delta: float) -> Figure:
     """Returns accuracy and AUC by epsilon, beside what there is without privacy."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for axes, title, of in (
-        (left, "Accuracy", lambda result: result.accuracy),
-        (right, "Area under the ROC curve", lambda result: result.auc),
+    accuracies = {result.setting: result.accuracy for result in results}
+    aucs = {result.setting: result.auc for result in results}
+    for axes, title, values in (
+        (left, "Accuracy", accuracies),
+        (right, "Area under the ROC curve", aucs),
     ):
-        _draw(axes, {result.setting: of(result) for result in results})
+        _draw(axes, values)
         axes.set(title=title, xlabel=f"epsilon at delta {delta:g}")
         axes.grid(color="0.92")
     handles, labels = left.get_legend_handles_labels()

@@ -38,6 +38,7 @@ from tasks.apart import run_apart
 _POLL_S: Final = 0.5
 _MEMORY_POLL_S: Final = 2.0
 _HOSPITAL_DEADLINE_S: Final = 120.0
+_SHOWN: Final = ("auc", "auc_low", "auc_high", "accuracy", "sensitivity", "specificity")
 
 
 class TrainingFailed(OperatorError):
@@ -200,7 +201,7 @@ def training_view(training: Mapping[str, Any]) -> Table:
 
 
 def rounds_table(training: Mapping[str, Any]) -> Table:
-    """Returns the final table: a row a round, with the AUC of the model it made."""
+    """Returns the final table: a row a round, with the AUC of the model it made, if measured."""
     table = Table("round", "seconds", "AUC", "epsilon")
     for row in _rows(training):
         if row["kind"] == "training":
@@ -210,7 +211,7 @@ def rounds_table(training: Mapping[str, Any]) -> Table:
 
 
 def _rows(training: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rounds, each with the AUC of the weights it made: the next round measures those."""
+    """The rounds, each with the AUC of the weights it made, where the next round measured them."""
     rounds = [r for r in training["rounds"] if r["state"] != "pending"]
     following = [*rounds, None][1:]
     return [
@@ -227,7 +228,8 @@ def _print_new_rounds(console: Console, training: Mapping[str, Any], printed: in
     """Prints a line for each round that has ended since; returns how many have."""
     ended = [r for r in training["rounds"] if r["state"] in ("completed", "failed")]
     for r in ended[printed:]:
-        figures = "  ".join(f"{name} {value:.4f}" for name, value in (r["metrics"] or {}).items())
+        measured = r["metrics"] or {}
+        figures = "  ".join(f"{name} {measured[name]:.4f}" for name in _SHOWN if name in measured)
         hospitals = "  ".join(f"{h['hospital_id']} {h['state']}" for h in r["hospitals"])
         reason = f"  {r['reason']}" if r["reason"] else ""
         console.print(

@@ -7,7 +7,8 @@ Messages carry ``arrays`` (weights) and ``config``: ``server-round``; ``proximal
 ``learning-rate`` where the round has one of its own; ``stage`` and ``radius`` in a round that
 measures features (`fl.statistics`). A reply to ``train`` carries the new weights and the public
 weight 1: neither the number of records nor a loss ever leaves. A reply to ``evaluate`` carries the
-score counts on the held-out rows, which the caller must put under the secure sum.
+score counts on the held-out rows (`fl.evaluation.counts`), those of subgroups where ``config`` asks
+for them; the caller must add their noise and put them under the secure sum.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from torch import nn
 from fl.architectures import build, features_of, load_weights, weights_of
 from fl.arrays import record_of
 from fl.errors import ModelError
-from fl.evaluation import ScoreHistogram, score_histogram
+from fl.evaluation.counts import COUNTS, WITH_SUBGROUPS, encode
 from fl.scoring import scores_of_records
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.stages import KINDS, LEARNING_RATE, PROXIMAL_MU, RADIUS, STAGE, StageKind
 from fl.statistics import measure
-from fl.table import Split, Table
+from fl.table import Split
 from fl.training import train_locally
 from fl.weights import Weights
 from privacy.errors import PrivacyError
@@ -85,30 +86,18 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, _: Context) -> Message:
+        held_out = site.split.held_out
         module = _module_of(site.spec, message)
-        histogram = scores_of(module, site.split.held_out, device=site.device)
-        metrics = MetricRecord(
-            {
-                "num-examples": PUBLIC_WEIGHT,
-                "negatives": histogram.negatives.tolist(),
-                "positives": histogram.positives.tolist(),
-            }
+        counts = encode(
+            scores_of_records(module, held_out.features, device=site.device),
+            held_out.labels,
+            held_out.groups,
+            subgroups=site.spec.contract.subgroups if _with_subgroups(message) else (),
         )
+        metrics = MetricRecord({"num-examples": PUBLIC_WEIGHT, COUNTS: counts.tolist()})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
     return app
-
-
-def scores_of(
-    module: nn.Module, table: Table, *, device: torch.device | None = None
-) -> ScoreHistogram:
-    """Counts a module's scores on a table; the module is left in evaluation mode.
-
-    Raises:
-        ModelError: scores that are not numbers, as of weights that diverged.
-    """
-    scores = scores_of_records(module, table.features, device=device)
-    return score_histogram(scores, table.labels)
 
 
 def _trained(site: LocalSite, message: Message) -> Weights:
@@ -171,6 +160,14 @@ def _config_of(message: Message) -> dict[str, float]:
         if name in config:
             values[name] = float(value)
     return values
+
+
+def _with_subgroups(message: Message) -> bool:
+    config = message.content.get("config")
+    asked = config.get(WITH_SUBGROUPS, 0) if isinstance(config, ConfigRecord) else 0
+    if asked not in (0, 1):
+        raise ModelError(f"{WITH_SUBGROUPS} {asked!r}: must be 0 or 1")
+    return bool(asked)
 
 
 def _stage(config: dict[str, float]) -> StageKind:

@@ -1,6 +1,6 @@
 """The integer noise of a round: on each count and, where it is shared, on the quantised update.
 
-    counts = noised_counts(histogram.counts(), plan=plan, generator=generator)
+    counts = noised_counts(counts, plan=plan, subgroups=1, generator=generator)
     noise = update_noise(parameters, generator=generator)  # None when training has added its own
 
 Under a plan with ``noise_shares`` > 1 no hospital's update is private by itself: each adds a share
@@ -23,7 +23,7 @@ from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan, require_shareable
 from privacy.secagg.parameters import SumParameters
 
-LEAST_COUNT_STD: Final = 1.3
+LEAST_COUNT_STD: Final = 1.35
 """Below, the sum of discrete Gaussians is not as good as one; a plan with less gets this."""
 
 LARGEST_WEIGHT: Final = 40.0
@@ -98,18 +98,49 @@ def check_weights(incoming: Weights) -> None:
         )
 
 
-def count_noise_std(plan: PrivacyPlan) -> float:
+def count_noise_std(plan: PrivacyPlan, *, subgroups: int = 0) -> float:
     """Returns the deviation of each hospital's noise on each count.
 
-    A record is in one count, which has sensitivity one. Where the plan's noise is shared, so is
-    this; a share is never less than 1.3, so that the sum is as good as one discrete Gaussian.
+    1. A held-out row adds one to one count of the whole and, in each of s subgroups, to one count
+       of its group or to none. The counts with and without it differ by one in at most 1 + s
+       places and are equal elsewhere: an L2 distance of at most sqrt(1 + s). A patient holds out
+       one row (`fl.split`), so that is the sensitivity by patients as well.
+    2. Independent discrete Gaussians of deviation sigma on integers at an L2 distance of D are
+       D² / (2 sigma²)-concentrated private (Canonne, Kamath and Steinke 2020, theorem 4 in each
+       place, and composition over places).
+    3. With sigma = m sqrt(1 + s) and D ≤ sqrt(1 + s) that is at most 1 / (2 m²), what the ledger
+       charges for one release with noise multiplier m, whatever s is
+       (`privacy.mechanisms.evaluation_mechanism_of`).
+
+    Where the plan's noise is shared, so is this; a share is never less than 1.35, so that the sum
+    is as good as one discrete Gaussian in each of the 1 + s places.
+
+    Args:
+        plan: the privacy plan; its evaluation noise multiplier is m.
+        subgroups: s, the subgroups whose groups are counted beside the whole, from 0.
+
+    Raises:
+        ModelError: fewer subgroups than none.
     """
-    share = max(LEAST_COUNT_STD, plan.evaluation_noise_multiplier / math.sqrt(plan.noise_shares))
-    return share_std(share * math.sqrt(plan.noise_shares), shares=plan.noise_shares, dimension=1)
+    if subgroups < 0:
+        raise ModelError(f"subgroups {subgroups}: must be a number from 0")
+    places, shares = 1 + subgroups, plan.noise_shares
+    std = plan.evaluation_noise_multiplier * math.sqrt(places)
+    share = max(LEAST_COUNT_STD, std / math.sqrt(shares))
+    return share_std(share * math.sqrt(shares), shares=shares, dimension=places)
 
 
 def noised_counts(
-    counts: NDArray[np.int64], *, plan: PrivacyPlan, generator: SecureGenerator
+    counts: NDArray[np.int64],
+    *,
+    plan: PrivacyPlan,
+    generator: SecureGenerator,
+    subgroups: int = 0,
 ) -> NDArray[np.int64]:
-    """Returns counts with a hospital's noise on each; they may be below zero."""
-    return counts + discrete_gaussian(generator, len(counts), std=count_noise_std(plan))
+    """Returns counts with a hospital's noise on each; they may be below zero.
+
+    ``subgroups`` is how many subgroups' groups are counted beside the whole: for one too few, the
+    noise is less than the ledger charges.
+    """
+    std = count_noise_std(plan, subgroups=subgroups)
+    return counts + discrete_gaussian(generator, len(counts), std=std)

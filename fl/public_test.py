@@ -24,7 +24,6 @@ from fl.contract import DataContract
 from fl.data import load_table
 from fl.errors import ContractViolation
 from fl.evaluation import RocCurve
-from fl.operating_point import operating_point
 from fl.spec import ModelSpec
 from fl.table import Table
 from fl.weights import Weights
@@ -74,7 +73,7 @@ def evaluate_public(spec: ModelSpec, weights: Weights, data: bytes) -> PublicEva
 
     table = read_public(data, spec.contract)
     scores = predictor_of(spec, weights).scores(table.features)
-    return exact_figures(scores, table.labels > 0, threshold=operating_point(spec))
+    return exact_figures(scores, table.labels > 0, threshold=spec.operating_point.cut)
 
 
 def evaluate_public_export(directory: Path, data: bytes) -> PublicEvaluation:
@@ -89,7 +88,7 @@ def evaluate_public_export(directory: Path, data: bytes) -> PublicEvaluation:
     predictor = load_predictor(directory)
     table = read_public(data, predictor.spec.contract)
     scores = predictor.scores(table.features)
-    return exact_figures(scores, table.labels > 0, threshold=operating_point(predictor.spec))
+    return exact_figures(scores, table.labels > 0, threshold=predictor.spec.operating_point.cut)
 
 
 def exact_figures(

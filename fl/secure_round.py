@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fl.evaluation import BINS
+from fl.evaluation.counts import HISTOGRAM, counters
 from fl.integer_noise import update_noise_std
 from fl.invitation import RoundInvitation
 from fl.spec import most_colluding
@@ -27,8 +27,8 @@ UPDATE_STEP: Final = UPDATE_RANGE / (2 ** (UPDATE_BITS - 1) - 1)
 PUBLIC_WEIGHT: Final = 1
 """Every hospital's weight in the mean. A constant: the number of its patients never leaves it."""
 
-COUNTERS: Final = 2 * BINS
-"""Counts that ride along: the score histograms of both classes on the held-out part."""
+COUNTERS: Final = HISTOGRAM
+"""Counts that ride along where none are of subgroups: both classes' held-out rows by score."""
 
 LEAST_COUNT: Final = -(2**31)
 """Noised counts may fall below zero; as far below as the noise of any plan may take them."""
@@ -63,7 +63,7 @@ def sum_parameters(invitation: RoundInvitation, *, parameters: int) -> SumParame
         quorum=quorum_of(hospitals, noise_shares=plan.noise_shares),
         colluding=colluding,
         dimension=dimension,
-        counters=COUNTERS if invitation.evaluate else 0,
+        counters=counters(invitation.model.contract, invitation.kind, evaluate=invitation.evaluate),
         bits=UPDATE_BITS,
         clip=UPDATE_RANGE,
         max_weight=PUBLIC_WEIGHT,

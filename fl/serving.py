@@ -27,7 +27,6 @@ from fl.contract_file import CONTRACT_FILE, contract_yaml
 from fl.data import features_of
 from fl.encoding import example_frame
 from fl.errors import ModelError
-from fl.operating_point import operating_point
 from fl.scoring import scores_of_records
 from fl.spec import ModelSpec
 from fl.weights import Weights
@@ -86,7 +85,7 @@ class Predictor:
             records, index = _columns_of(frame, contract), frame.index
         scores = self.scores(records)
         label = contract.label
-        called = np.where(scores >= operating_point(self.spec), label.positive, label.negative)
+        called = np.where(scores >= self.spec.operating_point.cut, label.positive, label.negative)
         return pd.DataFrame({"score": scores, "label": called}, index=index)
 
     def scores(self, records: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fl.arrays import record_of, weights_in
 from fl.errors import RoundError
 from fl.evaluation import Evaluation, ScoreHistogram, evaluate
+from fl.evaluation.counts import COUNTS
 from fl.grid import Transport, TransportGrid
 from fl.rounds import (
     ARRAYS,
@@ -123,11 +124,9 @@ def _evaluated(
     histogram = ScoreHistogram.empty()
     for node, reply in _ask(grid, MessageType.EVALUATE, content, timeout_s):
         metrics = reply.metric_records.get(METRICS)
-        if metrics is None or not {"negatives", "positives"} <= set(metrics):
+        if metrics is None or COUNTS not in metrics:
             raise RoundError(f"node {node}: a reply without its score counts")
-        histogram += ScoreHistogram(
-            np.asarray(metrics["negatives"]), np.asarray(metrics["positives"])
-        )
+        histogram += ScoreHistogram.from_counts(np.asarray(metrics[COUNTS]))
     return evaluate(histogram)
 
 

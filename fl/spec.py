@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from fl.architecture_spec import MOST_PARAMETERS, Architecture, standardises
 from fl.contract import DataContract
+from fl.operating_point import OperatingPoint
 from fl.strategy_spec import Momentum, Positive, StrategySpec
 from privacy.plan import PrivacyPlan, PrivacyRequest, Rounds, require_bounded_steps
 
@@ -63,13 +64,17 @@ class Hyperparameters(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """A named architecture with its data contract and hyperparameters."""
+    """A named architecture with its data contract and hyperparameters.
+
+    Its figures at a threshold are read at ``operating_point``.
+    """
 
     name: ModelName
     description: Annotated[str, StringConstraints(max_length=2000)] = ""
     architecture: Architecture
     contract: DataContract
     hyperparameters: Hyperparameters = Hyperparameters()
+    operating_point: OperatingPoint = OperatingPoint()
 
     @property
     def standardises(self) -> bool:

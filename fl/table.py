@@ -85,7 +85,8 @@ class Split:
 
     Attributes:
         train: rows to train on, all of each patient's.
-        held_out: rows to evaluate on, one of each patient, so that a patient adds one to one count.
+        held_out: rows to evaluate on, one of each patient, so that a patient adds one to one count
+            of all rows and to one at most of each subgroup.
     """
 
     train: Table

@@ -24,7 +24,7 @@ from tasks.cohort import OpenedRound, open_round
 from tasks.coordinator import Coordinator
 from tasks.dispatch import dispatch_training
 from tasks.errors import RoundFailed
-from tasks.evaluate import RoundEvaluation, evaluate
+from tasks.evaluate import RoundEvaluation, evaluate, headline
 from tasks.gather import GatheredSum, gather_masked_updates
 from tasks.public import evaluate_public
 from tasks.record import RoundOutcome, leave_artifacts, write_compliance_records
@@ -47,9 +47,9 @@ logging.getLogger("flwr").setLevel(logging.WARNING)
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """A completed round: what it measured, what it left, and how many hospitals are in its sum."""
+    """A completed round: what it measured, None if nothing, and what it left."""
 
-    evaluation: RoundEvaluation
+    evaluation: RoundEvaluation | None
     aggregated: Aggregated | None
     hospitals: int
 
@@ -100,7 +100,7 @@ def run_round(
         gathered = gather_masked_updates(coordinator, opened)
         if kind == "training":
             aggregated = aggregate(coordinator, opened, gathered)
-        evaluation = evaluate(gathered)
+        evaluation = evaluate(opened, gathered)
     except RoundFailed as failure:
         reason = str(failure)
         raise
@@ -116,12 +116,13 @@ def run_round(
             seconds=time.perf_counter() - started,
             survivors=() if gathered is None else gathered.hospital_ids,
             faults=() if gathered is None else gathered.faults,
+            subgroups=() if evaluation is None else evaluation.subgroups,
         )
         record(coordinator, opened, outcome, trained=training.completed)
     get_run_logger().info(
         "round %d: %s, epsilon %.3f, %.2f s",
         opened.invitation.number,
-        ", ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items()),
+        headline(outcome.metrics) or "no figures",
         outcome.epsilon,
         outcome.seconds,
     )
@@ -148,6 +149,8 @@ def record(
         log_to_mlflow(opened.mlflow_run_id, points)
     leave_artifacts(coordinator, opened, outcome, run_url=mlflow_run_url(opened.mlflow_run_id))
 
+    """A completed round: what it measured, None if nothing, what it left, and of how many."""
+
 
 def close(coordinator: Coordinator, training: TrainingProgress) -> None:
     """Evaluates the final weights, registers the model and ends the training.
@@ -156,6 +159,8 @@ def close(coordinator: Coordinator, training: TrainingProgress) -> None:
         RoundFailed: the closing evaluation failed; the training stays open for another try.
     """
     result = run_round(coordinator, training, kind="evaluation")
+    if result.evaluation is None:
+        raise RoundFailed("the closing evaluation measured nothing")
     closing = Closing(
         training=training,
         evaluation=result.evaluation,

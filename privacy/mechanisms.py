@@ -178,7 +178,8 @@ def local_mechanism_of(plan: PrivacyPlan, *, rounds: int | None = None) -> Mecha
 def evaluation_mechanism_of(plan: PrivacyPlan, *, evaluations: int | None = None) -> Mechanism:
     """Returns what one hospital's held-out rows released in some evaluations of a plan.
 
-    A row adds one to one count, so the counts have sensitivity one; their noise is of integers.
+    A row adds one to one count, which has sensitivity one, or to one more for each subgroup that is
+    counted; then the noise is wider by as much as the sensitivity. It is of integers.
 
     Args:
         plan: the privacy plan.

@@ -12,10 +12,11 @@ from fl.champion import Contender
 from fl.code_hash import model_code_hash
 from fl.contract_file import contract_hash
 from fl.model_card import CardFacts, model_card
-from fl.operating_point import operating_point
+from fl.operating_point import OperatingPoint
 from fl.public_test import PublicEvaluation
-from tasks.evaluate import RoundEvaluation
-from tasks.plots import history_figure, roc_figure
+from fl.spec import ModelSpec
+from tasks.evaluate import RoundEvaluation, headline
+from tasks.plots import figures_of, history_figure, roc_figure
 from tasks.run_fields import package_version, strategy_in_words
 from tasks.training import TrainingProgress
 
@@ -43,6 +44,14 @@ class Closing:
     history: Sequence[Mapping[str, float]]
     public: PublicEvaluation | None
     made_on: date
+
+    @property
+    def served_spec(self) -> ModelSpec:
+        """The specification with the threshold that the closing evaluation found."""
+        spec, threshold = self.training.spec, self.evaluation.figures.threshold
+        if threshold is None:
+            return spec
+        return spec.model_copy(update={"operating_point": OperatingPoint(threshold=threshold)})
 
     @property
     def public_metrics(self) -> dict[str, float]:
@@ -88,7 +97,7 @@ class Closing:
     def describe(self) -> str:
         """Returns what the model registry says of the version, Markdown."""
         training = self.training
-        figures = ", ".join(f"{n} {v:.3f}" for n, v in self.evaluation.metrics().items())
+        figures = headline(self.evaluation.metrics())
         text = (
             f"{training.completed} rounds; on all hospitals' held-out rows {figures}; "
             f"epsilon {self.epsilon:.2f} at delta {training.plan.delta:g}; "
@@ -116,10 +125,11 @@ class Closing:
                 least_cohort=training.least_cohort,
                 plan=training.plan,
                 epsilon=self.epsilon,
-                threshold=operating_point(training.spec),
+                threshold=self.served_spec.operating_point.cut,
                 figures=self.evaluation.metrics(),
                 records=figures.records,
                 positives=figures.positives,
+                subgroups=self.evaluation.by_group(),
                 public_test=training.public_test,
                 public={} if self.public is None else self.public.metrics,
                 code_hash=model_code_hash(training.spec),
@@ -129,9 +139,7 @@ class Closing:
 
     def pictures(self) -> dict[str, Figure]:
         """Returns the pictures by file name."""
-        drawn = {}
-        if self.evaluation.roc is not None:
-            drawn["roc"] = roc_figure(self.evaluation.roc)
+        drawn = figures_of(self.evaluation)
         for name, label in _COURSES:
             drawn[name] = history_figure(self.history, name, label)
         if self.public is not None and self.public.roc is not None:

@@ -17,6 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from db.models import Participation
 from db.queries import audit, participations, rounds, trainings
 from db.session import transaction
+from fl.evaluation import GroupFigures, SubgroupFigures
+from fl.evaluation.subgroups import COMPARED
 from tasks.aggregate import Aggregated
 from tasks.cohort import OpenedRound
 from tasks.coordinator import COORDINATOR_ACTOR, Coordinator
@@ -34,6 +36,7 @@ class RoundOutcome:
         seconds: from its opening to this record.
         survivors: the hospitals whose updates are in its sum.
         faults: what was wrong and could be spared, in words.
+        subgroups: figures of groups, if it measured any.
     """
 
     reason: str | None
@@ -43,6 +46,7 @@ class RoundOutcome:
     seconds: float
     survivors: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    subgroups: tuple[SubgroupFigures, ...] = ()
 
 
 @task(name="write_compliance_records", cache_policy=NO_CACHE, persist_result=False)
@@ -102,7 +106,7 @@ def leave_artifacts(
 
 
 def summary(opened: OpenedRound, outcome: RoundOutcome, taken_part: Sequence[Participation]) -> str:
-    """Returns the round's summary as Markdown: its figures and a table of its hospitals."""
+    """Returns the round's summary as Markdown: its figures, those of groups, its hospitals."""
     invitation = opened.invitation
     title = f"Round {invitation.number} of {invitation.plan.rounds}"
     if invitation.kind == "evaluation":
@@ -113,6 +117,7 @@ def summary(opened: OpenedRound, outcome: RoundOutcome, taken_part: Sequence[Par
     figures = {**outcome.metrics, "epsilon": outcome.epsilon, "seconds": outcome.seconds}
     lines += ["| figure | value |", "|-|-|"]
     lines += [f"| {name} | {value:.4g} |" for name, value in figures.items()]
+    lines += _subgroups_table(outcome.subgroups)
     lines += ["", "| hospital | state | seconds | reason |", "|-|-|-|-|"]
     for participation in taken_part:
         seconds = seconds_taken(participation)
@@ -123,6 +128,29 @@ def summary(opened: OpenedRound, outcome: RoundOutcome, taken_part: Sequence[Par
     if outcome.faults:
         lines += ["", *(f"- {fault}" for fault in outcome.faults)]
     return "\n".join(lines)
+
+
+def _subgroups_table(subgroups: Sequence[SubgroupFigures]) -> list[str]:
+    """A row for each group of each subgroup; nothing without subgroups."""
+    if not subgroups:
+        return []
+    columns = ("subgroup", "group", "held out", *COMPARED)
+    lines = ["", f"| {' | '.join(columns)} |", "|-" * len(columns) + "|"]
+    for subgroup in subgroups:
+        for group in subgroup.groups:
+            cells = (subgroup.name, group.label, str(group.records), *_figures_of(group))
+            lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return lines
+
+
+def _figures_of(group: GroupFigures) -> list[str]:
+    if group.figures is None:
+        return ["too few", *("" for _ in COMPARED[1:])]
+    figures = {name: getattr(group.figures, name) for name in COMPARED}
+    cells = {name: "" if value is None else f"{value:.3f}" for name, value in figures.items()}
+    if group.interval is not None:
+        cells["auc"] += f" ({group.interval.low:.3f} to {group.interval.high:.3f})"
+    return list(cells.values())
 
 
 def seconds_taken(participation: Participation) -> float | None:

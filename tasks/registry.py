@@ -56,7 +56,7 @@ def register_model(run_id: str, weights: Weights, closing: Closing) -> Registere
 
     A run registers one version: repeating it after a crash logs nothing twice.
     """
-    client, spec = MlflowClient(), closing.training.spec
+    client, spec = MlflowClient(), closing.served_spec
     version = _version_of(client, run_id)
     if version is None:
         card = closing.card()

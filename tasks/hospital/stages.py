@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fl.arrays import change_between, parameters_in, record_of
 from fl.client import LocalSite, client_app
-from fl.evaluation import ScoreHistogram
+from fl.evaluation.counts import COUNTS, WITH_SUBGROUPS, subgroups_of
 from fl.integer_noise import check_weights, noised_counts, update_noise
 from fl.invitation import RoundInvitation
 from fl.messages import (
@@ -56,8 +56,9 @@ class LocalWork:
 
     Attributes:
         update: float32, shape (parameters,); empty in an evaluation round.
-        counts: int64, shape (counters,): score histograms of both classes on the held-out rows,
-            with this hospital's noise.
+        counts: int64, shape (counters,): score histograms of the held-out rows, in a closing
+            evaluation those of subgroups too, with this hospital's noise; empty in a round that
+            does not evaluate.
     """
 
     update: NDArray[np.float32]
@@ -206,6 +207,8 @@ def work_locally(
         )
     )
     config = ConfigRecord({"server-round": invitation.number})
+    subgroups = subgroups_of(invitation.model.contract, invitation.kind)
+    config[WITH_SUBGROUPS] = int(bool(subgroups))
     config.update({str(name): value for name, value in invitation.train_config.items()})
 
     def ask(message_type: str) -> RecordDict:
@@ -218,11 +221,12 @@ def work_locally(
     counts = np.zeros(0, np.int64)
     if invitation.evaluate:
         metrics = ask(MessageType.EVALUATE).metric_records["metrics"]
-        histogram = ScoreHistogram(
-            negatives=np.asarray(metrics["negatives"], np.int64),
-            positives=np.asarray(metrics["positives"], np.int64),
+        counts = noised_counts(
+            np.asarray(metrics[COUNTS], np.int64),
+            plan=invitation.plan,
+            generator=generator,
+            subgroups=len(subgroups),
         )
-        counts = noised_counts(histogram.counts(), plan=invitation.plan, generator=generator)
     if invitation.kind == "evaluation":
         return LocalWork(np.zeros(0, np.float32), counts)
     trained = ask(MessageType.TRAIN).array_records["arrays"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from fl.client import LocalSite, client_app, scores_of
 from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
 from fl.evaluation import BINS, score_histogram
+from fl.evaluation.counts import COUNTS, HISTOGRAM, WITH_SUBGROUPS, encode
 from fl.spec import ModelSpec
+from fl.subgroups import Subgroup
 from fl.table import Split, Table
 from fl.training import train_locally
 from fl.weights import Weights, flatten
@@ -39,6 +42,7 @@ SPEC = ModelSpec(
         label=Label(name="y"),
     ),
 )
+SUBGROUPS = (Subgroup(name="sex", groups=("f", "m")),)
 PLAN = PrivacyPlan(
     clip_norm=1.0,
     noise_multiplier=1.0,
@@ -137,12 +141,36 @@ class TestEvaluate:
         assert set(content) == {"metrics"}
         metrics = content.metric_records["metrics"]
         assert metrics["num-examples"] == 1
-        assert metrics["negatives"] == expected.negatives.tolist()
-        assert metrics["positives"] == expected.positives.tolist()
+        assert metrics[COUNTS] == expected.counts().tolist()
 
     def test_without_held_out_rows_all_counts_are_zero(self) -> None:
         metrics = ask(site(held_out=0), MessageType.EVALUATE).metric_records["metrics"]
-        assert metrics["negatives"] == metrics["positives"] == [0] * BINS
+        assert metrics[COUNTS] == [0] * (2 * BINS)
+
+    def test_it_counts_subgroups_only_when_asked(self) -> None:
+        spec = SPEC.model_copy(
+            update={"contract": SPEC.contract.model_copy(update={"subgroups": SUBGROUPS})}
+        )
+        plain = site()
+        groups = np.array([[g % 3 - 1] for g in range(9)], np.int8)
+        held_out = replace(plain.split.held_out, groups=groups)
+        local = replace(plain, spec=spec, split=replace(plain.split, held_out=held_out))
+        module = build(spec)
+        load_weights(module, WEIGHTS)
+        scores = scores_of(module, held_out)
+        answers = {
+            asked: ask(local, MessageType.EVALUATE, config={WITH_SUBGROUPS: asked}).metric_records[
+                "metrics"
+            ][COUNTS]
+            for asked in (0, 1)
+        }
+        everything = encode(scores, held_out.labels, groups, subgroups=SUBGROUPS).tolist()
+        assert answers == {0: everything[:HISTOGRAM], 1: everything}
+        with pytest.raises(ModelError, match="with-subgroups 2"):
+            ask(local, MessageType.EVALUATE, config={WITH_SUBGROUPS: 2})
+        without = replace(plain, spec=spec)
+        with pytest.raises(ModelError, match="groups of shape None"):
+            ask(without, MessageType.EVALUATE, config={WITH_SUBGROUPS: 1})
 
     def test_weights_that_diverged_are_named(self) -> None:
         diverged = {name: np.full_like(array, np.nan) for name, array in WEIGHTS.items()}
@@ -153,7 +181,9 @@ class TestEvaluate:
         huge = {name: np.full_like(array, 1e10) for name, array in WEIGHTS.items()}
         module = build(SPEC)
         load_weights(module, huge)
-        assert scores_of(module, table(9)).counts().sum() == 9
+        scores = scores_of(module, table(9))
+        assert scores.shape == (9,)
+        assert np.all((scores >= 0) & (scores <= 1))
 
 
 @pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.EVALUATE])

@@ -32,6 +32,7 @@ from fl.table import Table
 from fl.training import train_locally
 from fl.weights import flatten
 from privacy.errors import ParametersRefused, PlanError
+from privacy.mechanisms import evaluation_mechanism_of
 from privacy.noise import SecureGenerator
 from privacy.plan import PrivacyPlan, PrivacyRequest
 from privacy.secagg.quantiser import Quantiser
@@ -232,6 +233,35 @@ class TestCounts:
             update={"noise_shares": shares, "evaluation_noise_multiplier": noise}
         )
         assert count_noise_std(plan) * math.sqrt(shares) >= noise * (1 - 1e-12)
+
+    @given(shares=st.integers(1, 64), noise=st.floats(0.3, 100), subgroups=st.integers(0, 3))
+    def test_with_subgroups_the_noise_multiplier_stays_what_the_ledger_charges(
+        self, shares: int, noise: float, subgroups: int
+    ) -> None:
+        """Deviation of the sum over the counts' sensitivity; see test_counts.py for the latter."""
+        plan = PLAN.model_copy(
+            update={"noise_shares": shares, "evaluation_noise_multiplier": noise}
+        )
+        std = count_noise_std(plan, subgroups=subgroups)
+        multiplier = std * math.sqrt(shares) / math.sqrt(1 + subgroups)
+        charged = evaluation_mechanism_of(plan).mechanism
+        assert multiplier >= charged.noise_multiplier * (1 - 1e-12)
+        if std > LEAST_COUNT_STD * 1.001:
+            assert multiplier == pytest.approx(charged.noise_multiplier)
+
+    def test_subgroups_widen_the_noise_on_every_count(self) -> None:
+        noise = [
+            noised_counts(
+                np.zeros(50_000, np.int64),
+                plan=PLAN,
+                generator=SecureGenerator.seeded(1),
+                subgroups=subgroups,
+            ).std()
+            for subgroups in (0, 3)
+        ]
+        assert noise[1] / noise[0] == pytest.approx(2, rel=0.02)
+        with pytest.raises(ModelError, match="subgroups -1"):
+            count_noise_std(PLAN, subgroups=-1)
 
     def test_noise_goes_on_every_count(self) -> None:
         counts = np.full(100_000, 7)

@@ -96,7 +96,7 @@ def test_the_hospitals_are_told_what_the_strategy_adds() -> None:
 def test_figures_pass_through_and_what_is_not_defined_is_left_out() -> None:
     strategy = build_strategy(FedAvg())
     plan = configure(strategy, RoundState(1, INITIAL))
-    evaluation = Evaluation(None, 0.75, None, 0.75, 40, 0)
+    evaluation = Evaluation(accuracy=0.75, specificity=0.75, records=40, positives=0)
     outcome = aggregate(strategy, plan, mean_update=UPDATE, weight=3, evaluation=evaluation)
     assert outcome.metrics == {"accuracy": 0.75, "specificity": 0.75}
 

@@ -77,13 +77,7 @@ def hospital(number: int, *, weight: int = 1, seen: list[ConfigRecord] | None = 
         pull = float(np.tanh(vector @ target)) / 4
         scores = 0.5 + pull * np.linspace(-1, 1, 20) + 0.2 * (labels - 0.5)
         histogram = score_histogram(scores, labels)
-        metrics = MetricRecord(
-            {
-                "num-examples": 1,
-                "negatives": histogram.negatives.tolist(),
-                "positives": histogram.positives.tolist(),
-            }
-        )
+        metrics = MetricRecord({"num-examples": 1, "counts": histogram.counts().tolist()})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
     return app
@@ -122,9 +116,7 @@ def test_the_mean_as_one_reply_gives_what_flower_makes_of_single_replies(
     flower_counts = result.evaluate_metrics_clientapp
     ours = [o.metrics for o in history.outcomes[1:]] + [history.closing.metrics()]
     for number, figures in enumerate(ours, start=1):
-        counts = np.concatenate(
-            [flower_counts[number]["negatives"], flower_counts[number]["positives"]]
-        )
+        counts = np.asarray(flower_counts[number]["counts"])
         summed = ScoreHistogram.from_counts(np.rint(counts * len(weights)))
         assert figures == pytest.approx(evaluate(summed).metrics(), abs=0.02)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from db.models import Participation
+from fl.evaluation import Evaluation, GroupFigures, Interval, SubgroupFigures
 from tasks.record import RoundOutcome, seconds_taken, summary
 
 INVITED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -108,3 +109,15 @@ def test_the_summary_of_a_failed_round_begins_with_its_reason() -> None:
 def test_the_closing_evaluation_is_called_that() -> None:
     lines = summary(opened(number=11, kind="evaluation"), outcome(), []).splitlines()
     assert lines[0] == "# Closing evaluation: breast-cancer"
+
+
+def test_groups_are_a_table_of_their_own() -> None:
+    figures = Evaluation(auc=0.9, sensitivity=0.75, records=60, positives=20)
+    groups = (GroupFigures("f", 60, figures, Interval(0.8, 0.95)), GroupFigures("m|d", 12))
+    lines = summary(opened(), outcome(subgroups=(SubgroupFigures("sex", groups),)), []).splitlines()
+    begin = lines.index("| subgroup | group | held out | auc | sensitivity | specificity |")
+    assert lines[begin + 1 : begin + 4] == [
+        "|-|-|-|-|-|-|",
+        "| sex | f | 60 | 0.900 (0.800 to 0.950) | 0.750 |  |",
+        "| sex | m/d | 12 | too few |  |  |",
+    ]

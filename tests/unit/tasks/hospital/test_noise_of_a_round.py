@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from fl.architectures import initial_weights
 from fl.arrays import record_of
 from fl.data import load_table
+from fl.evaluation import BINS
 from fl.integer_noise import update_noise
 from fl.invitation import RoundInvitation
 from fl.secure_round import PUBLIC_WEIGHT, identities, sum_parameters
+from fl.subgroups import Subgroup
 from privacy.errors import InputRefused
 from privacy.noise import SecureGenerator
 from privacy.secagg import Identity, MemoryJournal, Participant, SecureSum
@@ -41,6 +44,37 @@ def test_each_count_of_each_evaluation_carries_noise(site: Site, invite: Invite)
     invitation = invite(kind="evaluation")
     counts = [work(site, invitation).counts for _ in range(200)]
     assert np.abs(np.std(counts, axis=0) - 4.0).max() < 6 * 4.0 / np.sqrt(2 * 200)
+
+
+def test_counts_of_groups_ride_along_in_a_closing_evaluation_alone_with_wider_noise(
+    site: Site, invite: Invite
+) -> None:
+    subgroups = (Subgroup(name="sex", groups=("f", "m")),)
+    spec = invite().model
+    model = spec.model_copy(
+        update={"contract": spec.contract.model_copy(update={"subgroups": subgroups})}
+    )
+    loaded = load_table(site.settings.data_path, spec.contract)
+    table = replace(loaded, groups=np.zeros((len(loaded), 1), np.int8))
+
+    def counts(**changes: Any) -> NDArray[np.int64]:
+        invitation = invite(model=model, **changes)
+        incoming = record_of(initial_weights(model, seed=1))
+        generator = SecureGenerator.from_os()
+        counted = work_locally(
+            table, invitation, incoming, split_key=site.split_key, generator=generator
+        ).counts
+        assert counted.shape == (sum_parameters(invitation, parameters=DIMENSION).counters,)
+        return counted
+
+    assert counts().shape == (2 * BINS,)
+    assert counts(evaluate=False).shape == (0,)
+    closing = [counts(kind="evaluation") for _ in range(100)]
+    assert closing[0].shape == (3 * 2 * BINS,)
+    assert np.std(closing, axis=0).mean() == pytest.approx(4 * np.sqrt(2), rel=0.1)
+    whole, women, men = np.mean(closing, axis=0).reshape(3, 2 * BINS)
+    assert np.abs(whole - women).max() < 5  # deviation of each difference: 0.8
+    assert np.abs(men).max() < 4
 
 
 def test_only_under_shared_noise_does_the_update_itself_have_none(

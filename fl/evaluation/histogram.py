@@ -1,15 +1,14 @@
-"""How good a model is, from counts of scores that hospitals can add up.
+"""Counts of scores by class and bin, which hospitals can add up.
 
     histogram = score_histogram(scores, labels) + score_histogram(other_scores, other_labels)
-    evaluate(histogram).auc
-    evaluate(ScoreHistogram.from_noised(counts)).auc
+    ScoreHistogram.from_noised(counts)
 
-A hospital releases 2 × 10 counts with noise on each; the secure sum adds them, and every figure is
+A hospital releases 2 × 8 counts with noise on each; the secure sum adds them, and every figure is
 computed from the sum, so that nobody sees one hospital's figures. Scores in one bin count as equal:
 apart from the noise, the figures are exact for the quantised scores.
 
-Ten bins, because noise comes with each: with a few hundred held-out rows more of them cost more
-than they tell (``docs/noise.md`` has the figures).
+Few bins, because noise comes with each; narrower ones near 0 and 1, where the scores of models that
+were trained by large steps lie (``docs/evaluation.md`` has the figures).
 """
 
 from __future__ import annotations
@@ -22,11 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from fl.errors import ModelError
 
-BINS: Final = 10
-"""Bins of equal width over scores from 0 to 1; the last one holds 1 itself."""
+EDGES: Final[NDArray[np.float64]] = np.array([0, 0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1])
+"""Edges of the bins: float64, shape (BINS + 1,); a bin holds its lower one, the last one 1 too."""
+EDGES.flags.writeable = False
 
-EDGES: Final[NDArray[np.float64]] = np.arange(BINS + 1) / BINS
-"""Their edges: float64, shape (BINS + 1,); a bin holds its lower one."""
+BINS: Final = len(EDGES) - 1
+
+MIDDLES: Final[NDArray[np.float64]] = (EDGES[1:] + EDGES[:-1]) / 2
+"""What a bin's scores count as where their value matters: float64, shape (BINS,)."""
+MIDDLES.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +94,7 @@ class ScoreHistogram:
         Raises:
             ModelError: another shape, or a value that is no whole number.
         """
-        array = np.asarray(counts)
-        if array.shape != (2 * BINS,):
-            raise ModelError(f"score counts: shape {array.shape}, expected {(2 * BINS,)}")
-        if not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
-            raise ModelError("score counts: every noised count must be a whole number")
-        whole = array.astype(np.int64)
+        whole = noised(counts)
         return cls(_nearest(whole[:BINS]), _nearest(whole[BINS:]))
 
     @classmethod
@@ -105,50 +103,23 @@ class ScoreHistogram:
         return cls.from_counts(np.zeros(2 * BINS, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Figures of a model; ``None`` where the records do not define one.
+def noised(counts: ArrayLike) -> NDArray[np.int64]:
+    """Returns noised counts of one histogram as int64, shape (2 × BINS,).
 
-    Attributes:
-        auc: area under the ROC curve, ties at half; None unless both classes are present.
-        accuracy: share of records on the right side of the threshold; None without records.
-        sensitivity: share of positives found; None without positives.
-        specificity: share of negatives cleared; None without negatives.
-        records: records evaluated.
-        positives: how many of them are of the positive class.
+    Raises:
+        ModelError: another shape, or a value that is no whole number.
     """
-
-    auc: float | None
-    accuracy: float | None
-    sensitivity: float | None
-    specificity: float | None
-    records: int
-    positives: int
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the figures that are defined, by name."""
-        figures = {
-            "auc": self.auc,
-            "accuracy": self.accuracy,
-            "sensitivity": self.sensitivity,
-            "specificity": self.specificity,
-        }
-        return {name: value for name, value in figures.items() if value is not None}
+    array = np.asarray(counts)
+    if array.shape != (2 * BINS,):
+        raise ModelError(f"score counts: shape {array.shape}, expected {(2 * BINS,)}")
+    if not np.all((np.abs(array) < 2**53) & (array == np.floor(array))):
+        raise ModelError("score counts: every noised count must be a whole number")
+    return array.astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class RocCurve:
-    """Points of the ROC curve from (0, 0) to (1, 1); all arrays float64, shape (BINS + 1,).
-
-    Attributes:
-        fpr: share of negatives with a score in or above the bin that starts at the threshold.
-        tpr: the same share of positives.
-        thresholds: lower edges of the bins, falling; the first, 1.0, calls nobody positive.
-    """
-
-    fpr: NDArray[np.float64]
-    tpr: NDArray[np.float64]
-    thresholds: NDArray[np.float64]
+def bins_of(scores: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Returns the bin of each score, 0 to BINS - 1."""
+    return np.searchsorted(EDGES[1:-1], scores, side="right")
 
 
 def score_histogram(scores: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
@@ -171,85 +142,25 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
         raise ModelError(f"{outside} of {s.size} scores are not numbers from 0 to 1")
     if unknown := int(np.count_nonzero((y != 0) & (y != 1))):
         raise ModelError(f"{unknown} of {y.size} labels are neither 0 nor 1")
-    bins = np.searchsorted(EDGES[1:-1], s, side="right")
+    bins = bins_of(s)
     return ScoreHistogram(
         np.bincount(bins[y == 0], minlength=BINS), np.bincount(bins[y == 1], minlength=BINS)
     )
 
 
-def evaluate(histogram: ScoreHistogram, *, threshold: float = 0.5) -> Evaluation:
-    """Computes a model's figures.
-
-    The AUC is the Mann-Whitney statistic with ties at half, which equals the trapezoid under the
-    ROC curve (Hanley and McNeil 1982); it is computed in whole numbers and rounded once.
-
-    Args:
-        histogram: the summed counts.
-        threshold: least score called positive, from 0 to 1; bins are not cut, so a threshold
-            between two edges acts as the next edge above it.
-
-    Raises:
-        ModelError: a threshold outside 0 to 1.
-    """
-    if not 0 <= threshold <= 1:
-        raise ModelError(f"threshold {threshold} lies outside 0 to 1")
-    negatives = [int(n) for n in histogram.negatives]
-    positives = [int(p) for p in histogram.positives]
-    n, p = sum(negatives), sum(positives)
-    first = int(np.searchsorted(EDGES, threshold))
-    cleared, found = sum(negatives[:first]), sum(positives[first:])
-    below, twice_ordered = 0, 0
-    for in_bin, positive in zip(negatives, positives, strict=True):
-        twice_ordered += positive * (2 * below + in_bin)
-        below += in_bin
-    return Evaluation(
-        auc=_share(twice_ordered, 2 * n * p),
-        accuracy=_share(cleared + found, n + p),
-        sensitivity=_share(found, p),
-        specificity=_share(cleared, n),
-        records=n + p,
-        positives=p,
-    )
-
-
-def roc_curve(histogram: ScoreHistogram) -> RocCurve:
-    """Returns the ROC curve.
-
-    Raises:
-        ModelError: one class is missing, so that the curve is not defined.
-    """
-    n, p = int(histogram.negatives.sum()), int(histogram.positives.sum())
-    if n == 0 or p == 0:
-        raise ModelError(f"a ROC curve needs both classes: {n} negatives, {p} positives")
-    return RocCurve(
-        fpr=_share_above(histogram.negatives, n),
-        tpr=_share_above(histogram.positives, p),
-        thresholds=EDGES[::-1],
-    )
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
-
-
-def _share_above(counts: NDArray[np.int64], total: int) -> NDArray[np.float64]:
-    """Shares in the highest 0, 1, … BINS bins."""
-    return np.concatenate([[0], np.cumsum(counts[::-1])]) / total
-
-
-def _nearest(noised: NDArray[np.int64]) -> NDArray[np.int64]:
+def _nearest(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Returns the nearest whole numbers from zero with the same total, or all zeros."""
-    total = max(int(noised.sum()), 0)
-    falling = np.sort(noised)[::-1]
+    total = max(int(counts.sum()), 0)
+    falling = np.sort(counts)[::-1]
     # If the k largest stay, each gives up as much; take the most that stay above zero.
     surplus = np.cumsum(falling) - total
     stay = int(np.count_nonzero(falling * np.arange(1, BINS + 1) > surplus))
     if total == 0 or stay == 0:
         return np.zeros(BINS, np.int64)
-    order = np.argsort(-noised, kind="stable")[:stay]
+    order = np.argsort(-counts, kind="stable")[:stay]
     each, rest = divmod(int(surplus[stay - 1]), stay)
     nearest = np.zeros(BINS, np.int64)
-    nearest[order] = noised[order] - each
+    nearest[order] = counts[order] - each
     nearest[order[:rest]] -= 1
     return nearest
 

@@ -112,8 +112,8 @@ def count_noise_std(plan: PrivacyPlan, *, subgroups: int = 0) -> float:
        charges for one release with noise multiplier m, whatever s is
        (`privacy.mechanisms.evaluation_mechanism_of`).
 
-    Where the plan's noise is shared, so is this; a share is never less than 1.35, so that the sum is
-    as good as one discrete Gaussian in each of the 1 + s places.
+    Where the plan's noise is shared, so is this; a share is never less than 1.35, so that the sum
+    is as good as one discrete Gaussian in each of the 1 + s places.
 
     Args:
         plan: the privacy plan; its evaluation noise multiplier is m.

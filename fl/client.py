@@ -12,12 +12,14 @@ score counts on the held-out rows, which the caller must put under the secure su
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 from torch import nn
 
 from fl.architectures import build, features_of, load_weights, weights_of
@@ -45,12 +47,15 @@ class LocalSite:
         plan: the privacy plan that it agreed to.
         split: its rows, to train on and held out.
         generator: draws samples and noise; made by ``SecureGenerator.from_os`` in this process.
+        scored: is shown the held-out rows and their scores, float64, shape (n,), when weights are
+            evaluated; for the hospital's own eyes.
     """
 
     spec: ModelSpec
     plan: PrivacyPlan
     split: Split
     generator: SecureGenerator
+    scored: Callable[[NDArray[np.float64], Table], None] | None = None
 
 
 def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
@@ -82,7 +87,11 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, _: Context) -> Message:
-        histogram = scores_of(_module_of(site.spec, message), site.split.held_out)
+        held_out = site.split.held_out
+        scores = probabilities_of(_module_of(site.spec, message), held_out)
+        histogram = score_histogram(scores, held_out.labels)
+        if site.scored is not None:
+            site.scored(scores, held_out)
         metrics = MetricRecord(
             {
                 "num-examples": PUBLIC_WEIGHT,
@@ -101,10 +110,14 @@ def scores_of(module: nn.Module, table: Table) -> ScoreHistogram:
     Raises:
         ModelError: scores that are not numbers, as of weights that diverged.
     """
+    return score_histogram(probabilities_of(module, table), table.labels)
+
+
+def probabilities_of(module: nn.Module, table: Table) -> NDArray[np.float64]:
+    """Returns a module's scores on a table, shape (n,); the module is left in evaluation mode."""
     with torch.inference_mode():
         logits = module.eval()(torch.from_numpy(table.features)).reshape(len(table))
-        scores = torch.sigmoid(logits).numpy()
-    return score_histogram(scores, table.labels)
+        return torch.sigmoid(logits).numpy().astype(np.float64)
 
 
 def _trained(site: LocalSite, message: Message) -> Weights:

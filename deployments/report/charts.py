@@ -183,7 +183,7 @@ def score_chart(figures: OwnFigures, classes: tuple[str, str]) -> Chart | None:
         x_ticks=_x_shares(),
         y_ticks=[Tick(round(HEIGHT - HEIGHT * step / top, 1), str(step)) for step in steps],
         columns=("score", classes[0], classes[1]),
-        rows=[(_band(at), str(int(n)), str(int(p))) for at, (n, p) in enumerate(zip(*counts))],
+        rows=[(_band(at), *(str(int(of[at])) for of in counts)) for at in range(COARSE_BINS)],
         bars=bars,
         legend=(("negative", classes[0]), ("positive", classes[1])),
     )
@@ -199,7 +199,8 @@ def _fine(counts: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _coarse(fine: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(fine, np.float64).reshape(COARSE_BINS, -1).sum(axis=1)
+    summed: NDArray[np.float64] = np.asarray(fine, np.float64).reshape(COARSE_BINS, -1).sum(axis=1)
+    return summed
 
 
 def _band(at: int) -> str:
@@ -208,7 +209,7 @@ def _band(at: int) -> str:
 
 def _round_up(most: int) -> int:
     """The next number of one digit and zeros, so that the axis ends on a round one."""
-    unit = 10 ** (len(str(most)) - 1)
+    unit: int = 10 ** (len(str(most)) - 1)
     return -(-most // unit) * unit
 
 

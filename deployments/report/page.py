@@ -83,7 +83,7 @@ def page(
         if enough
         else ()
     )
-    metrics = {} if shared is None else shared.metrics
+    comparable = {} if shared is None or trouble is not None else shared.metrics
     return environment.get_template("report.html").render(
         report=report,
         hospital_id=hospital_id,
@@ -93,7 +93,7 @@ def page(
         least=LEAST_RECORDS,
         threshold=THRESHOLD,
         compared=_compared(whole, shared, enough=enough),
-        reading=reading(whole, metrics),
+        reading=reading(whole, comparable),
         charts=[chart for chart in charts if chart is not None],
         subgroups=[
             (name, [_group_row(group) for group in of])

@@ -16,14 +16,15 @@ LEAST_RECORDS: Final = 10
 """Fewest records of which figures are shown."""
 
 _FEW: Final = 50
-_NOTABLE_GAP: Final = 0.1
+_NOTABLE_GAP: Final = 0.02
 
 
 def figure(metrics: Mapping[str, Any], name: str) -> float | None:
     """Returns one of the coordinator's figures if it is a share; it could send anything."""
     value = metrics.get(name)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and 0 <= value <= 1 else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1 else None  # neither is NaN
 
 
 def reading(own: OwnFigures, metrics: Mapping[str, Any]) -> list[str]:
@@ -108,9 +109,13 @@ def _on_calibration(own: OwnFigures) -> list[str]:
     if own.mean_score is None:
         return []
     seen = own.of_positives / own.records
-    said = f"The scores add up to {percent(own.mean_score)} positive here; {percent(seen)} are"
+    said = (
+        f"On average the scores expect {percent(own.mean_score)} positive here; {percent(seen)} are"
+    )
     gap = own.mean_score - seen
-    if abs(gap) < _NOTABLE_GAP:
+    # Two standard deviations of a share of so many records: what chance alone does.
+    by_chance = 2 * math.sqrt(seen * (1 - seen) / own.records)
+    if abs(gap) <= max(_NOTABLE_GAP, by_chance):
         return [f"{said}: read as chances, the scores are about right on the whole."]
     much = "high" if gap > 0 else "low"
     return [f"{said}: read as chances, the scores are too {much} here."]

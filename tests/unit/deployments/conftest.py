@@ -20,6 +20,7 @@ from deployments import (
     cli_members,
     cli_policy,
     cli_privacy,
+    cli_report,
     cli_user,
     operator,
 )
@@ -92,7 +93,7 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     def run(*arguments: str, answer: str = "") -> Result:
         hospital = (cli_code, cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
-        for module in (cli, *hospital, cli_privacy, cli_user):
+        for module in (cli, *hospital, cli_privacy, cli_report, cli_user):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

@@ -71,7 +71,7 @@ def _on_auc(own: OwnFigures, metrics: Mapping[str, Any]) -> list[str]:
     if own.auc_low is not None and own.auc_high is not None:
         said.append(
             f"With {own.of_positives} positives and {own.of_negatives} negatives your own AUC is "
-            f"known to lie between {own.auc_low:.2f} and {own.auc_high:.2f} (95 % interval)."
+            f"uncertain, between {own.auc_low:.2f} and {own.auc_high:.2f} (95 % interval)."
         )
         other = (everyone, everyone) if low is None or high is None else (low, high)
         said.extend(_compared((own.auc_low, own.auc_high), other))
@@ -101,7 +101,7 @@ def _on_threshold(own: OwnFigures) -> list[str]:
         )
     if own.specificity is not None:
         wrong = own.of_negatives - round(own.specificity * own.of_negatives)
-        said.append(f"Of {own.of_negatives} negative records {wrong} have one, wrongly.")
+        said.append(f"Of {own.of_negatives} negative records {wrong} have such a score, wrongly.")
     return said
 
 

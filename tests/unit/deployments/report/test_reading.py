@@ -49,7 +49,7 @@ def test_without_an_interval_of_all_their_auc_is_laid_against_the_own_interval()
 def test_counts_at_the_threshold_are_whole_records() -> None:
     sentences = reading(of(sensitivity=0.9, specificity=0.8), {})
     assert "Of 50 positive records 45 have a score of 0.5 or more." in sentences
-    assert "Of 50 negative records 10 have one, wrongly." in sentences
+    assert "Of 50 negative records 10 have such a score, wrongly." in sentences
 
 
 @pytest.mark.parametrize(

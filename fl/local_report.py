@@ -87,6 +87,24 @@ class OwnFigures(_Frozen):
         """All records."""
         return self.of_negatives + self.of_positives
 
+    def at(self, threshold: float) -> OwnFigures:
+        """Returns the figures at another threshold, from 0 to 1; bins are not cut.
+
+        A threshold between two hundredths acts as the next one above it.
+        """
+        if threshold == THRESHOLD:
+            return self
+        first = int(np.searchsorted(_EDGES, threshold))
+        cleared, found = sum(self.negatives[:first]), sum(self.positives[first:])
+        shares = {
+            "accuracy": (cleared + found, self.records),
+            "sensitivity": (found, self.of_positives),
+            "specificity": (cleared, self.of_negatives),
+        }
+        return self.model_copy(
+            update={name: part / of if of else None for name, (part, of) in shares.items()}
+        )
+
 
 class OwnGroup(_Frozen):
     """The figures of one group of one subgroup."""

@@ -76,14 +76,16 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    whole = report.whole
+    comparable = {} if shared is None or trouble is not None else shared.metrics
+    threshold = figure(comparable, "threshold")
+    threshold = THRESHOLD if threshold is None else threshold
+    whole = report.whole.at(threshold)
     enough = whole.records >= LEAST_RECORDS
     charts = (
         (roc_chart(whole), calibration_chart(whole), score_chart(whole, report.classes))
         if enough
         else ()
     )
-    comparable = {} if shared is None or trouble is not None else shared.metrics
     return environment.get_template("report.html").render(
         report=report,
         hospital_id=hospital_id,
@@ -91,12 +93,13 @@ def page(
         trouble=trouble,
         now=now,
         least=LEAST_RECORDS,
-        threshold=THRESHOLD,
+        threshold=threshold,
+        records_of_all=_records(shared),
         compared=_compared(whole, shared, enough=enough),
-        reading=reading(whole, comparable),
+        reading=reading(whole, comparable, threshold=threshold),
         charts=[chart for chart in charts if chart is not None],
         subgroups=[
-            (name, [_group_row(group) for group in of])
+            (name, [_group_row(group, threshold) for group in of])
             for name, of in groupby(report.groups, key=lambda group: group.subgroup)
         ],
         width=WIDTH,
@@ -124,6 +127,14 @@ def _compared(own: OwnFigures, shared: TrainingFigures | None, *, enough: bool) 
     return rows
 
 
+def _records(shared: TrainingFigures | None) -> str:
+    """The number of all hospitals' records, as far as the noise lets it be known."""
+    value = None if shared is None else shared.metrics.get("records")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        return "not told"
+    return f"about {value:.0f}"
+
+
 def _printed(key: str, value: float | None) -> str:
     if value is None:
         return _NONE
@@ -134,8 +145,8 @@ def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
 
 
-def _group_row(group: OwnGroup) -> GroupRow:
-    own = group.figures
+def _group_row(group: OwnGroup, threshold: float) -> GroupRow:
+    own = group.figures.at(threshold)
     if own.records < LEAST_RECORDS:
         return GroupRow(group.group, own.records, own.of_positives, ())
     figures = (

@@ -1,6 +1,6 @@
 """What a hospital's figures say, in sentences for people who read no statistics every day.
 
-reading(report.whole, shared)   # ["Your AUC of 0.91 lies within …", …]
+reading(report.whole, metrics, threshold=0.5)   # ["Your AUC of 0.91 lies within …", …]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from deployments.report.charts import percent
-from fl.local_report import THRESHOLD, OwnFigures
+from fl.local_report import OwnFigures
 
 LEAST_RECORDS: Final = 10
 """Fewest records of which figures are shown."""
@@ -27,18 +27,19 @@ def figure(metrics: Mapping[str, Any], name: str) -> float | None:
     return float(value) if 0 <= value <= 1 else None  # neither is NaN
 
 
-def reading(own: OwnFigures, metrics: Mapping[str, Any]) -> list[str]:
+def reading(own: OwnFigures, metrics: Mapping[str, Any], *, threshold: float) -> list[str]:
     """Returns what the figures say, and what they cannot say.
 
     Args:
-        own: this hospital's.
+        own: this hospital's, at the threshold.
         metrics: those of all hospitals; empty where they are not known.
+        threshold: least score called positive.
     """
     if own.records < LEAST_RECORDS:
         return [
             f"Only {own.records} held-out records: too few to say anything about this hospital."
         ]
-    said = [*_on_auc(own, metrics), *_on_threshold(own), *_on_calibration(own)]
+    said = [*_on_auc(own, metrics), *_on_threshold(own, threshold), *_on_calibration(own)]
     if own.records < _FEW:
         said.append(
             f"With {own.records} held-out records one patient more or less moves these figures by "
@@ -92,12 +93,12 @@ def _compared(own: tuple[float, float], everyone: tuple[float | None, float | No
     return ["That is no sign of a difference between this hospital and the others."]
 
 
-def _on_threshold(own: OwnFigures) -> list[str]:
+def _on_threshold(own: OwnFigures, threshold: float) -> list[str]:
     said = []
     if own.sensitivity is not None:
         found = round(own.sensitivity * own.of_positives)
         said.append(
-            f"Of {own.of_positives} positive records {found} have a score of {THRESHOLD:g} or more."
+            f"Of {own.of_positives} positive records {found} have a score of {threshold:g} or more."
         )
     if own.specificity is not None:
         wrong = own.of_negatives - round(own.specificity * own.of_negatives)

@@ -91,6 +91,24 @@ def test_the_interval_holds_the_true_auc_about_as_often_as_it_says() -> None:
     assert 0.91 <= held / trials <= 0.99
 
 
+@given(records, st.integers(0, 100).map(lambda i: i / 100))
+def test_figures_at_another_threshold_are_those_of_the_records(
+    found: list[tuple[float, bool]], threshold: float
+) -> None:
+    scores = np.array([score for score, _ in found])
+    labels = np.array([label for _, label in found], bool)
+    figures = figures_of(scores, labels).at(threshold)
+    called = scores >= threshold
+    if threshold == 1:  # the last bin holds 1 itself: nobody is called positive
+        called &= False
+    for value, of in (
+        (figures.accuracy, called == labels),
+        (figures.sensitivity, called[labels]),
+        (figures.specificity, ~called[~labels]),
+    ):
+        assert value == (pytest.approx(of.mean()) if len(of) else None)
+
+
 def test_without_records_there_are_no_figures() -> None:
     figures = figures_of([], [])
     assert figures.records == 0

@@ -91,6 +91,18 @@ def test_it_shows_both_sides_counts_and_a_table_beside_each_chart(kept: Kept) ->
     assert {attributes["aria-labelledby"] for attributes in found.of("svg")} == titles
 
 
+def test_its_own_figures_are_at_the_threshold_of_all_hospitals(kept: Kept) -> None:
+    report = kept()
+    own = report.whole.at(0.3)
+    assert own.sensitivity != report.whole.sensitivity
+    _, found = made(report, auc=0.9, threshold=0.3, records=333.4)
+    assert "At the threshold 0.3" in found.text
+    assert f"share of positives found {100 * (own.sensitivity or 0):.0f} %" in re.sub(
+        r"found(\d)", r"found \1", found.text
+    )
+    assert "about 333" in found.text
+
+
 def test_it_loads_nothing(kept: Kept) -> None:
     text, found = made(kept(), auc=0.9)
     assert {tag for tag, _ in found.elements} & {"script", "link", "img", "iframe", "a"} == set()

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from deployments.report.reading import reading
+from deployments.report import reading as report_reading
 from fl.local_report import LocalReport, OwnFigures, figures_of
 
 Kept = Callable[..., LocalReport]
 
 NO_DIFFERENCE = "That is no sign of a difference between this hospital and the others."
+
+
+def reading(own: OwnFigures, metrics: dict[str, Any], threshold: float = 0.5) -> list[str]:
+    return report_reading.reading(own, metrics, threshold=threshold)
 
 
 def of(**figures: Any) -> OwnFigures:

@@ -21,11 +21,11 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from api.errors import FieldError, Problem, hospital_not_active
-from api.schemas.exchange import Refusal
+from api.schemas.exchange import Refusal, TrainingFigures
 from db.blobs import BlobStore, IncomingBlob
 from db.errors import Conflict, NotFound, RoundClosed
 from db.models import Participation, ParticipationState, Round
-from db.queries import audit, hospitals, messages, participations, rounds
+from db.queries import audit, hospitals, messages, models, participations, rounds, trainings
 
 FromHospital = Literal["enrolment", "upload", "echo", "reveal", "refusal"]
 ToHospital = Literal["cohort", "survivors", "certificate"]
@@ -195,6 +195,40 @@ def require_weights_of_own_round(session: Session, *, hospital_id: str, digest: 
     )
     if not session.scalars(select(exists(its_own.subquery().select()))).one():
         raise NotFound("weights", digest)
+
+
+def figures_of(session: Session, *, training_id: UUID, hospital_id: str) -> TrainingFigures:
+    """Returns what a training has measured on all hospitals together: noised sums, no hospital's.
+
+    Raises:
+        NotFound: no such training, or the hospital was never invited to it: it cannot tell which.
+    """
+    if not participations.is_invited_to_training(
+        session, training_id=training_id, hospital_id=hospital_id
+    ):
+        raise NotFound("training", training_id)
+    training = trainings.get_training(session, training_id)
+    model = models.get_model(session, id=training.model_id)
+    closing = rounds.closing_evaluation(session, training_id)
+    shared = {
+        "training_id": training_id,
+        "model": model.name,
+        "version": model.version,
+        "state": training.state,
+    }
+    if closing is None:
+        return TrainingFigures.model_validate(shared)
+    return TrainingFigures.model_validate(
+        {
+            **shared,
+            "epsilon": closing.epsilon,
+            "delta": closing.delta,
+            "weights": closing.incoming_weights,
+            "metrics": closing.metrics or {},
+            "hospitals": participations.revealed_hospitals(session, closing.id),
+            "closed_at": closing.closed_at,
+        }
+    )
 
 
 def _require_uploaded(session: Session, *, round_id: UUID, hospital_id: str) -> None:

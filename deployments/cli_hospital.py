@@ -7,7 +7,8 @@ fedmed hospital accept PEER FINGERPRINT
 
 How it joins is in `deployments.cli_join`, what its people decide on trainings in
 `deployments.cli_policy`, its ledger in `deployments.cli_ledger`; what the operator decides on
-hospitals is in `deployments.cli_members`; the code that they approved in `deployments.cli_code`.
+hospitals is in `deployments.cli_members`; the code that they approved in `deployments.cli_code`;
+its own figures in `deployments.cli_report`.
 Where one hospital has joined, none of them needs
 ``--hospital-id``.
 """
@@ -28,6 +29,7 @@ from deployments.cli_join import join_app, settle_here
 from deployments.cli_ledger import ledger_app
 from deployments.cli_members import members_app
 from deployments.cli_policy import policy_app
+from deployments.cli_report import report_app
 from deployments.cli_site import (
     ApiUrl,
     DataPath,
@@ -47,7 +49,7 @@ from tasks.hospital.site import Site, SiteIncomplete, credential_file
 
 hospital_app = typer.Typer(help="Run and inspect a hospital.", no_args_is_help=True)
 hospital_app.add_typer(ledger_app, name="ledger")
-for commands in (join_app, policy_app, code_app, members_app):
+for commands in (join_app, policy_app, code_app, report_app, members_app):
     hospital_app.add_typer(commands)
 
 _out = Console()

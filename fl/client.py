@@ -13,12 +13,14 @@ for them; the caller must add their noise and put them under the secure sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 from torch import nn
 
 from fl.architectures import build, features_of, load_weights, weights_of
@@ -30,7 +32,7 @@ from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.stages import KINDS, LEARNING_RATE, PROXIMAL_MU, RADIUS, STAGE, StageKind
 from fl.statistics import measure
-from fl.table import Split
+from fl.table import Split, Table
 from fl.training import train_locally
 from fl.weights import Weights
 from privacy.errors import PrivacyError
@@ -48,6 +50,8 @@ class LocalSite:
         split: its rows, to train on and held out.
         generator: draws samples and noise; made by ``SecureGenerator.from_os`` in this process.
         device: where the module runs; None for the best.
+        scored: is shown the held-out rows and their scores, float64, shape (n,), when weights are
+            evaluated; for the hospital's own eyes.
     """
 
     spec: ModelSpec
@@ -55,6 +59,7 @@ class LocalSite:
     split: Split
     generator: SecureGenerator
     device: torch.device | None = None
+    scored: Callable[[NDArray[np.float64], Table], None] | None = None
 
 
 def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
@@ -88,8 +93,11 @@ def client_app(site: LocalSite, *, simulated: bool = False) -> ClientApp:
     def evaluate(message: Message, _: Context) -> Message:
         held_out = site.split.held_out
         module = _module_of(site.spec, message)
+        scores = scores_of_records(module, held_out.features, device=site.device)
+        if site.scored is not None:
+            site.scored(scores.astype(np.float64), held_out)
         counts = encode(
-            scores_of_records(module, held_out.features, device=site.device),
+            scores,
             held_out.labels,
             held_out.groups,
             subgroups=site.spec.contract.subgroups if _with_subgroups(message) else (),

@@ -21,7 +21,7 @@ from api.auth.guard import HospitalCaller, HospitalDep
 from api.bodies import read_into
 from api.exchange import FromHospital, ToHospital
 from api.hub import Topic, closed, posted, standing_of
-from api.schemas.exchange import Received
+from api.schemas.exchange import Received, TrainingFigures
 from api.schemas.hospitals import PublishedIdentity
 from api.schemas.models import OfferedModel
 from api.services import Services, ServicesDep
@@ -63,6 +63,17 @@ def get_models(services: ServicesDep, caller: HospitalDep) -> list[OfferedModel]
             )
             for model in models.list_models(session)
         ]
+
+
+@router.get(
+    "/trainings/{training_id}/figures",
+    summary="Read what a training's closing evaluation has measured on all hospitals together",
+)
+def get_figures(training_id: UUID, services: ServicesDep, caller: HospitalDep) -> TrainingFigures:
+    """Noised sums; only of trainings to which the hospital was invited."""
+    with transaction(services.engine) as session:
+        exchange.require_active(session, caller.hospital_id)
+        return exchange.figures_of(session, training_id=training_id, hospital_id=caller.hospital_id)
 
 
 @router.put(

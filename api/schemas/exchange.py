@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from api.schemas.base import Body, View
 from fl.invitation import Digest
+from fl.spec import ModelName
 
 
 class Refusal(Body):
@@ -22,3 +25,22 @@ class Received(View):
 
     digest: Digest
     size_bytes: int
+
+
+class TrainingFigures(View):
+    """What a training's closing evaluation has measured on all hospitals together.
+
+    Until there is one, all that it tells is empty. ``epsilon`` is spent by its end; ``weights`` is
+    the SHA-256 of what it evaluated; ``hospitals`` counts those whose rows are in the figures.
+    """
+
+    training_id: UUID
+    model: ModelName
+    version: int
+    state: str
+    epsilon: float | None = None
+    delta: float | None = None
+    weights: Digest | None = None
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    hospitals: int | None = None
+    closed_at: datetime | None = None

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from db.errors import Conflict, NotFound
-from db.models import Participation, ParticipationState
+from db.models import Participation, ParticipationState, Round
 from db.queries.rows import get_round
 
 _NEXT: Final[Mapping[ParticipationState, frozenset[ParticipationState]]] = {
@@ -90,6 +90,28 @@ def participations(session: Session, round_id: UUID) -> Sequence[Participation]:
         .where(Participation.round_id == round_id)
         .order_by(Participation.index)
     ).all()
+
+
+def is_invited_to_training(session: Session, *, training_id: UUID, hospital_id: str) -> bool:
+    """Whether a hospital has been invited to any round of a training."""
+    return session.scalars(
+        select(
+            exists().where(
+                Participation.round_id == Round.id,
+                Participation.hospital_id == hospital_id,
+                Round.training_id == training_id,
+            )
+        )
+    ).one()
+
+
+def revealed_hospitals(session: Session, round_id: UUID) -> int:
+    """Returns how many hospitals went through a round to its end."""
+    return session.scalars(
+        select(func.count())
+        .select_from(Participation)
+        .where(Participation.round_id == round_id, Participation.state == "revealed")
+    ).one()
 
 
 def get_participation(session: Session, *, round_id: UUID, hospital_id: str) -> Participation:

@@ -34,7 +34,14 @@ from db.notify import notify
 from db.queries.hospitals import invitable_hospitals
 from db.queries.rows import get_round, locked_round, locked_training
 
-__all__ = ["charged_rounds", "close_round", "get_round", "list_rounds", "open_round"]
+__all__ = [
+    "charged_rounds",
+    "close_round",
+    "closing_evaluation",
+    "get_round",
+    "list_rounds",
+    "open_round",
+]
 
 
 def open_round(
@@ -121,6 +128,20 @@ def list_rounds(session: Session, training_id: UUID) -> Sequence[Round]:
     return session.scalars(
         select(Round).where(Round.training_id == training_id).order_by(Round.number)
     ).all()
+
+
+def closing_evaluation(session: Session, training_id: UUID) -> Round | None:
+    """Returns the completed evaluation round of a training, the last if there are several."""
+    return session.scalars(
+        select(Round)
+        .where(
+            Round.training_id == training_id,
+            Round.kind == "evaluation",
+            Round.state == "completed",
+        )
+        .order_by(Round.number.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def charged_rounds(session: Session, training_id: UUID) -> int:

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 import httpx
 import tenacity
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from fl.invitation import HospitalId, Key
+from fl.invitation import Digest, HospitalId, Key
 from fl.spec import ModelName, ModelSpec
 from tasks.hospital.exchange_errors import (
     ExchangeRefused,
@@ -59,6 +59,26 @@ class OfferedModel(BaseModel):
     name: ModelName
     version: int
     spec: ModelSpec
+
+
+class TrainingFigures(BaseModel):
+    """What a training's closing evaluation has measured on all hospitals together.
+
+    Without one all but the first fields are empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    training_id: UUID
+    model: ModelName
+    version: int
+    state: Annotated[str, Field(max_length=64)]
+    epsilon: float | None = None
+    delta: float | None = None
+    weights: Digest | None = None
+    metrics: dict[str, Any] = {}
+    hospitals: int | None = None
+    closed_at: AwareDatetime | None = None
 
 
 _ROSTER: Final = TypeAdapter(tuple[PublishedIdentity, ...])
@@ -196,6 +216,22 @@ class ExchangeClient:
             return _MODELS.validate_json(self._request("GET", "/exchange/models").content)
         except ValidationError:
             raise ExchangeRefused("GET /exchange/models: the answer holds no models") from None
+
+    def figures(self, training_id: UUID) -> TrainingFigures:
+        """Returns what a training has measured on all hospitals together.
+
+        Raises:
+            ExchangeRefused: this hospital was never invited to it or is suspended, or the answer
+                holds no figures of it.
+        """
+        path = f"/exchange/trainings/{training_id}/figures"
+        try:
+            found = TrainingFigures.model_validate_json(self._request("GET", path).content)
+        except ValidationError:
+            raise ExchangeRefused(f"GET {path}: the answer holds no figures") from None
+        if found.training_id != training_id:
+            raise ExchangeRefused(f"GET {path}: the answer is of training {found.training_id}")
+        return found
 
     def replace_identity(self, hospital_id: str, replacement: dict[str, str]) -> None:
         """Publishes new identity keys, signed by the old and the new one; see `fl.joining`.

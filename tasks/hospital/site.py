@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.disk import write_new_file
 from db.site_approvals import SiteApprovals
+from db.site_evaluations import SiteEvaluations
 from db.site_ledger import SiteLedger
 from db.site_store import SiteStore
 from fl.invitation import HospitalId
@@ -128,6 +129,7 @@ class Site:
         store: its own durable record.
         ledger: its record of privacy loss.
         approvals: what its people have decided on trainings.
+        evaluations: its own figures of finished trainings, which stay here.
     """
 
     settings: SiteSettings
@@ -137,6 +139,7 @@ class Site:
     store: SiteStore
     ledger: HospitalLedger
     approvals: SiteApprovals
+    evaluations: SiteEvaluations
 
 
 class SiteIncomplete(Exception):
@@ -160,6 +163,7 @@ def open_site(settings: SiteSettings) -> Site:
         auth=auth_of(settings),
         store=store,
         approvals=SiteApprovals(database, store),
+        evaluations=SiteEvaluations(database),
         ledger=open_ledger(settings),
     )
 

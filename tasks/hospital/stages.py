@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
@@ -45,6 +46,7 @@ from tasks.hospital.charging import RoundBudget
 from tasks.hospital.exchange import ExchangeClient
 from tasks.hospital.guard import check_data, check_invitation
 from tasks.hospital.journal import SiteJournal
+from tasks.hospital.own_figures import keep_own_figures
 from tasks.hospital.policy import check_policy, check_still_allowed
 from tasks.hospital.refusal import Refusal, contained
 from tasks.hospital.site import Site
@@ -142,7 +144,14 @@ def _take_part(
     exchange.put(round_id, "enrolment", encode_enrolment(participant.enrol(invitation.number)))
     clock.mark("enrol")
 
-    work = work_locally(table, invitation, incoming, split_key=site.split_key, generator=generator)
+    work = work_locally(
+        table,
+        invitation,
+        incoming,
+        split_key=site.split_key,
+        generator=generator,
+        scored=partial(keep_own_figures, site, invitation),
+    )
     clock.mark("train")
 
     cohort = exchange.wait_for(round_id, "cohort", timeout_s=invitation.deadline_s)
@@ -192,11 +201,13 @@ def work_locally(
     *,
     split_key: bytes,
     generator: SecureGenerator,
+    scored: Callable[[NDArray[np.float64], Table], None] | None = None,
 ) -> LocalWork:
     """Evaluates the incoming weights and, in a training round, trains, through the ClientApp.
 
     The counts carry their noise. So does the update, unless the plan's noise is shared: then the
     caller adds this hospital's share to what is quantised. A training round empties ``incoming``.
+    A closing evaluation shows ``scored`` the held-out rows and their scores, which stay here.
     """
     app = client_app(
         LocalSite(
@@ -204,6 +215,7 @@ def work_locally(
             plan=invitation.plan,
             split=split(table, key=split_key),
             generator=generator,
+            scored=scored if invitation.kind == "evaluation" else None,
         )
     )
     config = ConfigRecord({"server-round": invitation.number})

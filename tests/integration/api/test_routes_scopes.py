@@ -40,6 +40,7 @@ NEEDS = {
     ("PUT", "/exchange/rounds/11111111-2222-3333-4444-555555555555/upload"): "exchange",
     ("GET", "/exchange/rounds/11111111-2222-3333-4444-555555555555/cohort"): "exchange",
     ("GET", "/exchange/weights/" + "a" * 64): "exchange",
+    ("GET", "/exchange/trainings/11111111-2222-3333-4444-555555555555/figures"): "exchange",
 }
 ALL_SCOPES = frozenset(NEEDS.values())
 

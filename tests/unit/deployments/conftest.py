@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from deployments import (
     cli,
     cli_code,
+    cli_compare,
     cli_data,
     cli_hospital,
     cli_join,
@@ -22,6 +23,7 @@ from deployments import (
     cli_members,
     cli_policy,
     cli_privacy,
+    cli_report,
     cli_user,
     operator,
 )
@@ -94,7 +96,7 @@ def fedmed(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     def run(*arguments: str, answer: str = "") -> Result:
         hospital = (cli_code, cli_hospital, cli_join, cli_ledger, cli_members, cli_policy)
-        for module in (cli, *hospital, cli_data, cli_privacy, cli_user):
+        for module in (cli, *hospital, cli_compare, cli_data, cli_privacy, cli_report, cli_user):
             monkeypatch.setattr(module, "_out", lines)
         return CliRunner().invoke(cli.app, arguments, input=answer)
 

@@ -122,6 +122,28 @@ def test_keys_are_published_under_the_hospital_s_own_name():
     assert json.loads(seen[-1].content) == {"signing_key": "a" * 64, "sealing_key": "b" * 64}
 
 
+def test_figures_of_all_hospitals_are_those_of_the_training_asked_for():
+    shown = {
+        "training_id": str(ROUND),
+        "model": "breast-cancer",
+        "version": 1,
+        "state": "completed",
+    }
+    shown |= {"metrics": {"auc": 0.9, "roc": [0, 1]}, "new_field": True}
+    exchange, seen = client(lambda _: httpx.Response(200, json=shown))
+    assert exchange.figures(ROUND).metrics["auc"] == 0.9
+    assert seen[-1].url.path == f"/exchange/trainings/{ROUND}/figures"
+    with pytest.raises(ExchangeRefused, match=f"is of training {ROUND}"):
+        exchange.figures(UUID(int=9))
+
+
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b'{"training_id": "x"}'])
+def test_an_answer_without_figures_is_named(body: bytes):
+    exchange, _ = client(lambda _: httpx.Response(200, content=body))
+    with pytest.raises(ExchangeRefused, match="the answer holds no figures"):
+        exchange.figures(ROUND)
+
+
 def test_a_server_that_keeps_failing_is_an_error_of_the_server():
     http = httpx.Client(
         transport=httpx.MockTransport(lambda _: httpx.Response(503)), base_url="http://api"

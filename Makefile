@@ -6,13 +6,14 @@
 # make bench-gateway  the figures of docs/dispatch.md
 # make bench-privacy  the figures of docs/privacy.md
 # make bench-data  the figures of docs/data.md
+# make bench-quality  the figures of docs/recipes.md
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-long lint types contracts pytest bench bench-secagg bench-gateway bench-privacy bench-data lock clean
+.PHONY: demo test test-long lint types contracts pytest bench bench-secagg bench-gateway bench-privacy bench-data bench-quality lock clean
 
 demo: $(INSTALLED)
 	@$(BIN)/fedmed demo
@@ -53,6 +54,10 @@ bench-privacy: $(INSTALLED)
 
 bench-data: $(INSTALLED)
 	$(BIN)/python -m deployments.bench.data
+
+# FEDMED_PNEUMONIAMNIST names MedMNIST's pneumoniamnist.npz; without it the images are left out.
+bench-quality: $(INSTALLED)
+	$(BIN)/python -m deployments.bench.quality
 
 # Pins everything to what a fresh environment resolves today.
 lock:

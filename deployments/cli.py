@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final
 
 import click
 import typer
-import yaml
 from dotenv import load_dotenv
 from pydantic import ValidationError
 from rich.console import Console
@@ -26,6 +25,7 @@ from deployments.cli_hospital import hospital_app
 from deployments.cli_privacy import privacy_app
 from deployments.cli_user import auth_app, user_app
 from deployments.confine import CLEAN
+from deployments.contract_files import read_model
 from deployments.errors import OperatorError
 from deployments.settings import StackSettings
 from fl.spec import DEFAULT_PURPOSE, ModelSpec
@@ -133,8 +133,20 @@ def train(
 @model_app.command("add")
 def model_add(
     file: Annotated[
-        Path, typer.Argument(help="The model's specification, YAML.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="The model's specification, or a data contract alone; YAML.",
+            exists=True,
+            dir_okay=False,
+        ),
     ],
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; a contract's file name unless given.")
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="logistic, mlp, hog-logistic, cnn or resnet-18, with its defaults."),
+    ] = None,
     public_test: Annotated[
         Path | None,
         typer.Option(
@@ -148,11 +160,7 @@ def model_add(
     """Register a model; the same name with other content makes a new version."""
     from deployments.operator import OperatorClient
 
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OperatorError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
-    spec = ModelSpec.model_validate(content)
+    spec = read_model(file, name=name, architecture=architecture)
     _check_own(spec)
     with OperatorClient.connect(StackSettings()) as operator:
         operator.add_model(spec)

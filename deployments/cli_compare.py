@@ -38,7 +38,12 @@ def compare(
         typer.Argument(help="A file or folder for each hospital; one is dealt out to --hospitals."),
     ],
     model: Annotated[
-        Path, typer.Option(help="The model's specification, YAML.", exists=True, dir_okay=False)
+        Path,
+        typer.Option(
+            help="The model's specification, or a data contract alone; YAML.",
+            exists=True,
+            dir_okay=False,
+        ),
     ],
     epsilon: Annotated[
         list[float] | None, typer.Option(help="An epsilon to try; may be given several times.")

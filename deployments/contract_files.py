@@ -28,14 +28,32 @@ def read_contract(path: Path) -> DataContract:
     return DataContract.model_validate(content)
 
 
-def read_model(path: Path) -> ModelSpec:
-    """Reads a model's file.
+def read_model(
+    path: Path, *, name: str | None = None, architecture: str | None = None
+) -> ModelSpec:
+    """Reads a model's file, or makes a model of a contract's.
+
+    Args:
+        path: YAML.
+        name: of a contract's model, the file's own unless given; of a model's file it replaces the
+            name.
+        architecture: its kind, with that one's defaults; of a contract's file logistic for columns
+            and hog-logistic for images unless given.
 
     Raises:
         OperatorError: the file cannot be read or is no YAML.
-        ValidationError: it is no model.
+        ValidationError: it is no model, and no contract.
     """
-    return ModelSpec.model_validate(_read(path))
+    content = _read(path)
+    if isinstance(content, dict) and "contract" not in content and "label" in content:
+        contract = DataContract.model_validate(content)
+        kind = architecture or ("logistic" if contract.images is None else "hog-logistic")
+        content = {"name": path.stem, "architecture": {"kind": kind}, "contract": content}
+    elif isinstance(content, dict) and architecture is not None:
+        content = {**content, "architecture": {"kind": architecture}}
+    if isinstance(content, dict) and name is not None:
+        content = {**content, "name": name}
+    return ModelSpec.model_validate(content)
 
 
 def _read(path: Path) -> Any:

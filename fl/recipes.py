@@ -17,7 +17,7 @@ from fl.architecture_spec import Architecture, HogLogistic, Logistic, Mlp
 from fl.spec import TrainingRequest
 from fl.stages import statistic_rounds
 from fl.strategy_spec import Averaged, FedAvg, StrategySpec
-from privacy.plan import Rounds
+from privacy.plan import PrivacyRequest, Rounds
 
 DEFAULT_EPSILON: Final = 8.0
 STRICT_EPSILON: Final = 2.0
@@ -38,6 +38,7 @@ class Recipe:
         strategy: how the coordinator turns the mean update into weights.
         clip_norm: L2 bound of a record's, or patient's, gradient.
         steps_per_round: noisy steps a hospital takes in a round.
+        sampling_rate: probability with which a record enters a step.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Recipe:
     strategy: StrategySpec
     clip_norm: float
     steps_per_round: int
+    sampling_rate: float = 1.0
 
 
 def recipe_for(architecture: Architecture, *, epsilon: float | None) -> Recipe:
@@ -63,7 +65,7 @@ def recipe_for(architecture: Architecture, *, epsilon: float | None) -> Recipe:
         case Mlp():
             return Recipe("perceptron", rounds, Averaged(step=_perceptron_step(epsilon)), 0.5, 1)
         case _:
-            return Recipe("deep", 30, FedAvg(), 1.0, 4)
+            return Recipe("deep", 15, FedAvg(), 1.0, 20, sampling_rate=0.05)
 
 
 class CompleteRequest(TrainingRequest):
@@ -97,7 +99,7 @@ def completed(request: TrainingRequest, architecture: Architecture) -> CompleteR
     rounds = recipe.rounds if request.rounds is None else request.rounds
     filled = {
         "clip_norm": recipe.clip_norm,
-        "steps_per_round": recipe.steps_per_round if privacy.sampling_rate == 1 else None,
+        **_sampling(recipe, privacy),
         **evaluations_of(rounds, statistics=statistic_rounds(architecture, rounds)),
     }
     asked = privacy.model_dump(exclude_none=True)
@@ -110,6 +112,19 @@ def completed(request: TrainingRequest, architecture: Architecture) -> CompleteR
             "privacy": {**filled, **asked},
         }
     )
+
+
+def _sampling(recipe: Recipe, privacy: PrivacyRequest) -> dict[str, float]:
+    """The recipe's sampling and steps; another sampling rate than its own takes its own steps."""
+    asked = privacy.sampling_rate
+    if privacy.noise_shares > 1:
+        return {"sampling_rate": 1.0, "steps_per_round": 1}
+    if asked is not None and asked != recipe.sampling_rate:
+        return {}
+    return {
+        "sampling_rate": recipe.sampling_rate,
+        "steps_per_round": recipe.steps_per_round,
+    }
 
 
 def evaluations_of(rounds: int, *, statistics: int) -> dict[str, int]:

@@ -37,6 +37,9 @@ class _Frozen(BaseModel):
 class Hyperparameters(_Frozen):
     """How a hospital takes its steps; the batch comes from the privacy plan.
 
+    A recipe of one step a round brings a learning rate of its own, and there momentum has nothing
+    to carry over.
+
     Attributes:
         learning_rate: of SGD; the largest that is used.
         momentum: of SGD.
@@ -45,8 +48,8 @@ class Hyperparameters(_Frozen):
             it, so that one model trains well at every epsilon. None: no limit.
     """
 
-    learning_rate: Positive = 1.0
-    momentum: Momentum = 0.5
+    learning_rate: Positive = 0.5
+    momentum: Momentum = 0.9
     noise_limit: Positive | None = None
 
     def learning_rate_under(self, plan: PrivacyPlan) -> float:

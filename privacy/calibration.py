@@ -149,7 +149,7 @@ def _plan(request: PrivacyRequest, rounds: int, noise_multiplier: float) -> Priv
             noise_multiplier=noise_multiplier,
             noise_shares=request.noise_shares,
             evaluation_noise_multiplier=MOST_NOISE,
-            sampling_rate=request.sampling_rate,
+            sampling_rate=request.rate,
             expected_batch_size=request.expected_batch_size,
             steps_per_round=request.steps,
             rounds=rounds,

@@ -126,7 +126,7 @@ class PrivacyRequest(BaseModel):
     noise_shares: NoiseShares = 1
     delta: Delta = 1e-5
     clip_norm: ClipNorm | None = None
-    sampling_rate: SamplingRate = 1.0
+    sampling_rate: SamplingRate | None = None
     expected_batch_size: BatchSize = 128
     steps_per_round: Steps | None = None
     evaluations: Evaluations | None = None
@@ -144,10 +144,15 @@ class PrivacyRequest(BaseModel):
     def _noise_can_be_shared(self) -> Self:
         require_shareable(
             noise_shares=self.noise_shares,
-            sampling_rate=self.sampling_rate,
+            sampling_rate=self.rate,
             steps_per_round=self.steps,
         )
         return self
+
+    @property
+    def rate(self) -> float:
+        """The sampling rate: 1 unless asked otherwise."""
+        return 1.0 if self.sampling_rate is None else self.sampling_rate
 
     @property
     def steps(self) -> int:
@@ -159,9 +164,7 @@ class PrivacyRequest(BaseModel):
             return self.steps_per_round
         if self.noise_shares > 1:
             return 1
-        return (
-            FULL_BATCH_STEPS if self.sampling_rate == 1 else max(1, round(1 / self.sampling_rate))
-        )
+        return FULL_BATCH_STEPS if self.rate == 1 else max(1, round(1 / self.rate))
 
 
 def require_shareable(*, noise_shares: int, sampling_rate: float, steps_per_round: int) -> None:

@@ -43,7 +43,7 @@ class PrivacySettings(BaseSettings):
     noise_multiplier: NoiseMultiplier | None = _DEFAULT.noise_multiplier
     delta: Delta = _DEFAULT.delta
     clip_norm: ClipNorm | None = _DEFAULT.clip_norm
-    sampling_rate: SamplingRate = _DEFAULT.sampling_rate
+    sampling_rate: SamplingRate | None = _DEFAULT.sampling_rate
     expected_batch_size: BatchSize = _DEFAULT.expected_batch_size
     steps_per_round: Steps | None = _DEFAULT.steps_per_round
 

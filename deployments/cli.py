@@ -104,7 +104,7 @@ def demo(
 def train(
     model: Annotated[str, typer.Option(help="Name of a registered model.")],
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds to train; the recipe's unless given.")
+        int | None, typer.Option(help="Rounds to train; the recipe's unless given.")
     ] = None,
     epsilon: Annotated[float | None, typer.Option(help="Epsilon to stay under.")] = None,
     delta: Annotated[float | None, typer.Option(help="Delta of epsilon.")] = None,

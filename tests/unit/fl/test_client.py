@@ -20,11 +20,12 @@ from flwr.app import (
 
 from fl.architecture_spec import Mlp
 from fl.architectures import build, initial_weights, load_weights
-from fl.client import LocalSite, client_app, scores_of
+from fl.client import LocalSite, client_app
 from fl.contract import DataContract, Label, NumberColumn
 from fl.errors import ModelError
 from fl.evaluation import BINS, score_histogram
 from fl.evaluation.counts import COUNTS, HISTOGRAM, WITH_SUBGROUPS, encode
+from fl.scoring import scores_of_records
 from fl.spec import ModelSpec
 from fl.subgroups import Subgroup
 from fl.table import Split, Table
@@ -157,7 +158,7 @@ class TestEvaluate:
         local = replace(plain, spec=spec, split=replace(plain.split, held_out=held_out))
         module = build(spec)
         load_weights(module, WEIGHTS)
-        scores = scores_of(module, held_out)
+        scores = scores_of_records(module, held_out.features)
         answers = {
             asked: ask(local, MessageType.EVALUATE, config={WITH_SUBGROUPS: asked}).metric_records[
                 "metrics"
@@ -181,7 +182,7 @@ class TestEvaluate:
         huge = {name: np.full_like(array, 1e10) for name, array in WEIGHTS.items()}
         module = build(SPEC)
         load_weights(module, huge)
-        scores = scores_of(module, table(9))
+        scores = scores_of_records(module, table(9).features)
         assert scores.shape == (9,)
         assert np.all((scores >= 0) & (scores <= 1))
 

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import Engine
 
 from db.blobs import BlobStore
-from fl.evaluation import Evaluation, roc_curve, score_histogram
+from fl.evaluation import Evaluation, score_histogram
 from fl.spec import ModelSpec
 from fl.weights import Weights
 from privacy.plan import PrivacyPlan
@@ -95,7 +95,7 @@ def _evaluation(auc: float | None) -> RoundEvaluation:
     figures = Evaluation(
         auc=auc, accuracy=0.9, sensitivity=0.8, specificity=1.0, records=20, positives=11
     )
-    return RoundEvaluation(figures, None if auc is None else roc_curve(histogram))
+    return RoundEvaluation(histogram=histogram, figures=figures)
 
 
 def _closing(spec: ModelSpec, auc: float | None = 0.9, **training: Any) -> Closing:

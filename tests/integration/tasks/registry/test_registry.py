@@ -56,7 +56,7 @@ def test_the_table_of_runs_shows_what_was_set_and_what_it_came_to(
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {
         **{"auc": 0.9, "accuracy": 0.9, "sensitivity": 0.8, "specificity": 1.0},
-        **{"epsilon": 1.5, "delta": 1e-5, "rounds_trained": 2.0},
+        **{"epsilon": 1.5, "delta": 1e-5, "rounds_trained": 2.0, "held_out": 20.0},
     }
     expected = {
         "rounds": "2",

@@ -14,7 +14,7 @@ for them; the caller must add their noise and put them under the secure sum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.architectures import build, features_of, load_weights, weights_of
+from fl.architectures import build, features_of, load_weights, split_fixed, weights_of
 from fl.arrays import record_of
 from fl.errors import ModelError
 from fl.evaluation.counts import COUNTS, WITH_SUBGROUPS, encode
-from fl.scoring import scores_of_records
+from fl.scoring import outputs_of, scores_of_records
 from fl.secure_round import PUBLIC_WEIGHT
 from fl.spec import ModelSpec
 from fl.stages import KINDS, LEARNING_RATE, PROXIMAL_MU, RADIUS, STAGE, StageKind
@@ -119,11 +119,15 @@ def _trained(site: LocalSite, message: Message) -> Weights:
         )
     module = build(site.spec)
     load_weights(module, weights)
+    fixed, trained = split_fixed(module)
+    table = site.split.train
+    if fixed is not None:
+        table = replace(table, features=outputs_of(fixed, table.features, device=site.device))
     if kind != "train":
         return measure(
-            features_of(module),
+            features_of(trained),
             weights,
-            site.split.train,
+            table,
             kind=kind,
             radius=config.get(RADIUS, 0.0),
             learning_rate=hyperparameters.learning_rate_under(site.plan),
@@ -132,8 +136,8 @@ def _trained(site: LocalSite, message: Message) -> Weights:
             device=site.device,
         )
     train_locally(
-        module,
-        site.split.train,
+        trained,
+        table,
         plan=site.plan,
         hyperparameters=hyperparameters,
         generator=site.generator,

@@ -5,6 +5,7 @@ scores = scores_of_records(module, table.features)
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -32,11 +33,22 @@ def scores_of_records(
         features: as in a `Table`, shape (n, …); may lie on disk.
         device: to run on; None for the best.
     """
-    records = max(1, _PART_VALUES // max(1, features[:1].size))
-    scores = [np.zeros(0, np.float32)]
+    logits = outputs_of(module, features, device=device)
+    return torch.sigmoid(torch.from_numpy(logits).reshape(len(features))).numpy()
+
+
+def outputs_of(
+    module: nn.Module,
+    features: NDArray[np.float32] | NDArray[np.uint8],
+    *,
+    device: torch.device | None = None,
+) -> NDArray[np.float32]:
+    """Returns what a module writes of each record, shape (n, …); as `scores_of_records`."""
+    records = max(1, _PART_VALUES // max(1, math.prod(features.shape[1:])))
+    parts = []
     module.eval()
     with placed(module, device) as on, torch.inference_mode():
-        for start in range(0, len(features), records):
+        for start in range(0, max(1, len(features)), records):
             part = taken(features, slice(start, start + records)).to(on)
-            scores.append(torch.sigmoid(module(part).reshape(len(part))).cpu().numpy())
-    return np.concatenate(scores)
+            parts.append(module(part).cpu().numpy())
+    return np.concatenate(parts)

@@ -74,6 +74,21 @@ def features_of(module: nn.Module) -> nn.Module:
     raise ModelError("the model does not standardise its features")
 
 
+def split_fixed(module: nn.Module) -> tuple[nn.Module | None, nn.Module]:
+    """Parts a module into fixed features and what is trained on them.
+
+    What is fixed has no weights and no gradient, so that a hospital can compute it once for all
+    steps, in parts. Both parts share their layers with the module, and the names of the weights are
+    those that the whole has. Without fixed features the second part is the module itself.
+    """
+    layers = list(module.named_children())
+    ends = [i for i, (_, layer) in enumerate(layers, 1) if isinstance(layer, OrientedGradients)]
+    if not ends:
+        return None, module
+    fixed, trained = layers[: ends[-1]], layers[ends[-1] :]
+    return nn.Sequential(OrderedDict(fixed)), nn.Sequential(OrderedDict(trained))
+
+
 def initial_weights(spec: ModelSpec, *, seed: int) -> Weights:
     """Returns the weights a training starts from; equal seeds give equal weights.
 

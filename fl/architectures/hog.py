@@ -39,6 +39,7 @@ class OrientedGradients(nn.Module):
         self.register_buffer("rows", _windows(grid, height), persistent=False)
         self.register_buffer("columns", _windows(grid, width), persistent=False)
 
+    @torch.no_grad()
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Returns the features."""
         cells = self._pooled(self._oriented(pixels.mean(1)))

@@ -31,6 +31,9 @@ from deployments.known_columns import (
 from fl.contract import CategoryColumn, DataContract, MissingRule, NumberColumn
 from fl.subgroups import Subgroup
 
+_FEW_GRADES: Final = 10
+"""Whole numbers no further apart are grades or yes and no: their range is what they are."""
+
 FROM_DATA: Final = "from public data, rounded outwards"
 TYPED: Final = "as it was typed"
 NOT_HELD: Final = "does not hold them: look at the unit"
@@ -172,7 +175,9 @@ def _number_proposal(column: ColumnLook, known: KnownColumn | None, *, public: b
         )
         return Proposal(found, known.source)
     if public:
-        low, high = outwards(column.minimum, column.maximum)
+        low, high = column.minimum, column.maximum
+        if not (column.whole and 0 < high - low <= _FEW_GRADES):
+            low, high = outwards(low, high)
         origin = FROM_DATA if known is None else f"{FROM_DATA}; {_not_held(known)}"
         return Proposal(number_column(column, low, high, whole=column.whole), origin)
     return Proposal(None)

@@ -21,7 +21,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fl.architecture_spec import HogLogistic
-from fl.encoding import binary_features
+from fl.encoding import feature_steps
 from fl.errors import RoundError
 from fl.evaluation import Evaluation
 from fl.names import STANDARDISER
@@ -149,18 +149,18 @@ class Course:
             state.weights,
             unflatten(mean_update.astype(np.float32), layout(state.weights)),
             measured=Measured(hospitals, asked.train_config[LEARNING_RATE]),
-            binary=_binary(self.spec),
+            steps=_steps(self.spec),
         )
         if not all(np.isfinite(array).all() for array in weights.values()):
             raise RoundError(f"round {state.number}: the features' {stage.kind} is not finite")
         return weights
 
 
-def _binary(spec: ModelSpec) -> NDArray[np.bool_]:
-    """Which features of a model are 0 or 1; those of images are not."""
+def _steps(spec: ModelSpec) -> NDArray[np.float64]:
+    """How far the two values of two-valued features lie apart; those of images have more."""
     if isinstance(spec.architecture, HogLogistic):
-        return np.zeros(spec.architecture.features(spec.contract.shape), bool)
-    return binary_features(spec.contract)
+        return np.zeros(spec.architecture.features(spec.contract.shape))
+    return feature_steps(spec.contract)
 
 
 def _done(remembered: RecordDict) -> int:

@@ -2,7 +2,7 @@
 
     features, violations = encoded(frame, contract)  # float32, (n, contract.features)
     feature_names(contract)    # ("age", "sex=m", "stage=I", "stage=II", "stage=III")
-    binary_features(contract)  # which of them are 0 or 1
+    feature_steps(contract)    # (0.0, 1.0, 1.0, 1.0, 1.0): how far the two values lie apart
 
 A number is scaled so that its typical range, or else its public one, becomes -1 to 1, and lies
 beyond where it lies beyond the typical range. Two categories become one feature, 1 for the second;
@@ -80,16 +80,26 @@ def feature_names(contract: DataContract) -> tuple[str, ...]:
     return tuple(names)
 
 
-def binary_features(contract: DataContract) -> NDArray[np.bool_]:
-    """Returns which features are 0 or 1, categories and indicators: bool, (contract.features,)."""
+def feature_steps(contract: DataContract) -> NDArray[np.float64]:
+    """Returns how far apart the values of each feature that takes but two are, 0 for the others.
+
+    Categories and indicators are 0 or 1; whole numbers of two values, such as 0 and 1, are scaled
+    to -1 and 1. Shape (contract.features,).
+    """
     if contract.images is not None:
-        return np.zeros(contract.features, bool)
-    kinds = [
-        isinstance(column, CategoryColumn) or index > 0
+        return np.zeros(contract.features)
+    steps = [
+        1.0 if isinstance(column, CategoryColumn) or index > 0 else _step(column)
         for column in contract.columns
         for index in range(column.features)
     ]
-    return np.array(kinds, bool)
+    return np.array(steps)
+
+
+def _step(column: NumberColumn) -> float:
+    is_two_valued = column.whole and column.maximum - column.minimum == 1
+    low, high = column.scale
+    return 2 / (high - low) if is_two_valued else 0.0
 
 
 def example_frame(contract: DataContract) -> pd.DataFrame:

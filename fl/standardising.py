@@ -76,7 +76,7 @@ def absorbed(
     mean: Mapping[str, NDArray[np.floating]],
     *,
     measured: Measured,
-    binary: NDArray[np.bool_],
+    steps: NDArray[np.float64],
 ) -> Weights:
     """Returns the weights after a round that measured.
 
@@ -86,7 +86,8 @@ def absorbed(
         weights: the incoming weights.
         mean: the hospitals' mean change, by the weights' names.
         measured: of whose sum it is.
-        binary: which features are 0 or 1 by the contract, bool, shape (d,).
+        steps: how far apart the values of each feature that takes but two are, 0 for the others;
+            shape (d,).
     """
     radius = stage.radius * math.sqrt(len(weights[CENTRE]))
     scale = measured.hospitals * plan.expected_batch_size / measured.learning_rate
@@ -108,7 +109,7 @@ def absorbed(
         deviations: NDArray[np.floating] = before + (found - before) / (stage.place + 1)
         if stage.place + 1 == stage.rounds:
             deviations = _spread(
-                deviations, noise=noise / records / math.sqrt(stage.rounds), binary=binary
+                deviations, noise=noise / records / math.sqrt(stage.rounds), steps=steps
             )
         changed[SPREAD] = deviations.astype(np.float32)
     return {**weights, **changed}
@@ -130,13 +131,13 @@ def _noise_of_a_sum(plan: PrivacyPlan, hospitals: int) -> float:
 
 
 def _spread(
-    deviations: NDArray[np.floating], *, noise: float, binary: NDArray[np.bool_]
+    deviations: NDArray[np.floating], *, noise: float, steps: NDArray[np.float64]
 ) -> NDArray[np.floating]:
     """Returns standard deviations from noisy mean absolute ones.
 
     They are drawn towards their mean by how much of what tells them apart is noise (James and Stein
-    1961), and bounded below. A feature that is 1 with probability p deviates by 2p(1 - p) in the
-    mean and by sqrt(p(1 - p)) as a standard deviation.
+    1961), and bounded below. A feature of two values a step s apart, the one with probability p,
+    deviates by 2sp(1 - p) in the mean and by s sqrt(p(1 - p)) as a standard deviation.
     """
     mean = max(float(deviations.mean()), noise / math.sqrt(len(deviations)), 1e-6)
     between = max(float(deviations.var()) - noise**2, 0.0)
@@ -144,5 +145,7 @@ def _spread(
     drawn = kept * deviations + (1 - kept) * mean
     least = max(_LEAST_SPREAD * mean, min(_DEVIATIONS * noise, mean))
     bounded = np.maximum(drawn, least)
-    spread: NDArray[np.floating] = np.where(binary, np.sqrt(bounded / 2), bounded / _GAUSSIAN)
+    spread: NDArray[np.floating] = np.where(
+        steps > 0, np.sqrt(bounded * steps / 2), bounded / _GAUSSIAN
+    )
     return spread

@@ -49,6 +49,10 @@ NEEDS_INDIVIDUAL: Final[Mapping[str, str]] = MappingProxyType(
 _KINDS: Final = [kind.model_fields["kind"].default for kind in get_args(specs.AnyStrategy)]
 _ADAPTIVE: Final = (flower.FedAdam, flower.FedYogi, flower.FedAdagrad)
 
+_ONE_NODE: Final[Mapping[str, Any]] = MappingProxyType(
+    {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+)
+
 _Arrays = dict[str, NDArray[Any]]
 
 
@@ -81,20 +85,16 @@ def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1)
         case specs.Averaged():
             return AveragedDescent(place=place, average_after=int(spec.average_from * rounds))
         case specs.FedAvg():
-            return flower.FedAvg(min_train_nodes=1, min_evaluate_nodes=1, min_available_nodes=1)
+            return flower.FedAvg(**_ONE_NODE)
         case specs.FedAvgM():
             return flower.FedAvgM(
-                min_train_nodes=1,
-                min_evaluate_nodes=1,
-                min_available_nodes=1,
+                **_ONE_NODE,
                 server_learning_rate=spec.server_learning_rate,
                 server_momentum=spec.server_momentum,
             )
         case specs.FedAdam():
             return flower.FedAdam(
-                min_train_nodes=1,
-                min_evaluate_nodes=1,
-                min_available_nodes=1,
+                **_ONE_NODE,
                 eta=spec.eta,
                 beta_1=spec.beta_1,
                 beta_2=spec.beta_2,
@@ -102,9 +102,7 @@ def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1)
             )
         case specs.FedYogi():
             return flower.FedYogi(
-                min_train_nodes=1,
-                min_evaluate_nodes=1,
-                min_available_nodes=1,
+                **_ONE_NODE,
                 eta=spec.eta,
                 beta_1=spec.beta_1,
                 beta_2=spec.beta_2,
@@ -112,17 +110,13 @@ def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1)
             )
         case specs.FedAdagrad():
             return flower.FedAdagrad(
-                min_train_nodes=1,
-                min_evaluate_nodes=1,
-                min_available_nodes=1,
+                **_ONE_NODE,
                 eta=spec.eta,
                 tau=spec.tau,
             )
         case specs.FedProx():
             return flower.FedProx(
-                min_train_nodes=1,
-                min_evaluate_nodes=1,
-                min_available_nodes=1,
+                **_ONE_NODE,
                 proximal_mu=spec.proximal_mu,
             )
     assert_never(spec)

@@ -120,7 +120,7 @@ def test_from_public_files_everything_is_proposed(fedmed: Any, table: Path, tmp_
     assert fedmed("data", "contract", "init", *files).exit_code == 0
     _, _, glucose, grade, ward = (column.model_dump() for column in drafted(output).columns)
     assert glucose["missing"] == "indicate"
-    assert (grade["minimum"], grade["maximum"], grade["whole"]) == (0, 10, True)
+    assert (grade["minimum"], grade["maximum"], grade["whole"]) == (0, 9, True)
     assert ward["categories"] == ("A", "B", "C")
     for name in (table, other):
         checked = fedmed("data", "check", "--contract", str(output), "--data-path", str(name))

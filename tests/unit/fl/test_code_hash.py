@@ -47,7 +47,7 @@ def test_name_and_description_do_not_enter() -> None:
     [
         {"architecture": {"kind": "mlp", "hidden": [5]}},
         {"architecture": {"kind": "logistic"}},
-        {"hyperparameters": {"learning_rate": 0.5}},
+        {"hyperparameters": {"learning_rate": 0.25}},
         {"contract": {**CONTENT["contract"], "label": {"name": "benign"}}},
     ],
 )

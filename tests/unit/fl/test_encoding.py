@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fl.contract import CategoryColumn, DataContract, Images, Label, NumberColumn
 from fl.data import features_of
-from fl.encoding import binary_features, example_frame, feature_names
+from fl.encoding import example_frame, feature_names, feature_steps
 from fl.errors import ContractViolation
 
 LABEL = Label(name="y")
@@ -49,8 +51,8 @@ def test_features_stand_in_the_order_of_columns_each_with_its_indicator_last() -
     assert feature_names(WIDE) == (
         *("x", "x:missing", "c=m", "c:missing", "stage=I", "stage=II", "stage=III"),
     )
-    assert binary_features(WIDE).tolist() == [False, True, True, True, True, True, True]
-    assert len(feature_names(WIDE)) == len(binary_features(WIDE)) == WIDE.features
+    assert feature_steps(WIDE).tolist() == [0, 1, 1, 1, 1, 1, 1]
+    assert len(feature_names(WIDE)) == len(feature_steps(WIDE)) == WIDE.features
 
 
 def test_an_empty_cell_is_what_the_column_says() -> None:
@@ -130,8 +132,19 @@ def test_the_example_row_fits_its_contract(column: NumberColumn | CategoryColumn
 
 def test_images_have_no_columns() -> None:
     contract = DataContract(images=Images(height=8, width=8), label=LABEL)
-    assert binary_features(contract).tolist() == [False] * 64
+    assert feature_steps(contract).tolist() == [0] * 64
     assert feature_names(contract) == ()
     with pytest.raises(ValueError, match="images"):
         example_frame(contract)
     assert broken({"x": []}, contract) == {("", "no-images", 1)}
+
+
+def test_whole_numbers_of_two_values_lie_two_apart() -> None:
+    def step(**column: Any) -> float:
+        columns = (NumberColumn(name="sex", **column),)
+        (found,) = feature_steps(DataContract(columns=columns, label=Label(name="y")))
+        return float(found)
+
+    assert step(minimum=0, maximum=1, whole=True) == 2
+    assert step(minimum=1, maximum=2, whole=True) == 2
+    assert step(minimum=0, maximum=1) == step(minimum=0, maximum=2, whole=True) == 0

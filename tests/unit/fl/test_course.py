@@ -89,7 +89,8 @@ def test_centre_and_spread_are_those_of_all_rows_together() -> None:
     assert weights[CENTRE][0] == pytest.approx(centre[0], abs=0.06)
     # Clipping draws the centre of two far values towards the more frequent one, and spreads down.
     np.testing.assert_allclose(weights[CENTRE], centre, atol=0.3)
-    np.testing.assert_allclose(weights[SPREAD], spread, rtol=0.4)
+    assert np.all((weights[SPREAD] > 0.5 * spread) & (weights[SPREAD] < 1.1 * spread))
+    assert np.array_equal(np.argsort(weights[SPREAD]), np.argsort(spread))
     assert float(weights[RECORDS][0]) * RECORDS_UNIT == pytest.approx(900, rel=0.01)
 
 

@@ -87,7 +87,8 @@ def test_the_table_of_runs_shows_what_was_set_and_what_it_came_to(
     files = {f.path for f in client.list_artifacts(run_id)}
     assert files >= {"contract.yaml", "MODEL_CARD.md", "plots"}
     plots = {f.path for f in client.list_artifacts(run_id, "plots")}
-    assert plots == {f"plots/{name}.png" for name in ("roc", "auc", "accuracy", "epsilon")}
+    drawn = ("roc", "precision_recall", "reliability", "auc", "accuracy", "epsilon")
+    assert plots == {f"plots/{name}.png" for name in drawn}
 
 
 def test_a_version_says_what_it_is(

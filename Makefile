@@ -1,6 +1,6 @@
 # make demo   the whole platform on this machine: three hospitals train a classifier together
 # make test   lint, types, import contracts and all tests
-# make test-long  three hospitals in network namespaces of their own; a demo after a demo
+# make test-long  hospitals in network namespaces of their own, that leave and come back; a demo after a demo
 # make bench  the figures of the README
 # make bench-secagg  the figures of docs/secure-aggregation.md
 # make bench-gateway  the figures of docs/dispatch.md

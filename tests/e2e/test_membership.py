@@ -21,7 +21,7 @@ from deployments.errors import ApiRefused
 from fl.names import GATEWAY_PATH
 from fl.spec import TrainingRequest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 HOSPITAL: Final = "hospital-3"
 LEAVES: Final = "hospital-5"

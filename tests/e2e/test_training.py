@@ -151,18 +151,20 @@ def test_mlflow_has_one_run_with_a_figure_for_each_number_of_rounds(
     params = {param["key"]: param["value"] for param in run["data"]["params"]}
     plan = training["plan"]
     assert params["rounds"] == str(ROUNDS)
-    assert params["strategy"] == "fedavg"
-    assert params["noise_multiplier"] == str(plan["noise_multiplier"])
-    assert params["clip_norm"] == str(plan["clip_norm"])
+    assert (params["strategy"], params["recipe"]) == ("averaged", "linear")
+    assert params["plan.noise_multiplier"] == str(plan["noise_multiplier"])
+    assert params["plan.clip_norm"] == str(plan["clip_norm"])
 
     def history(name: str) -> list[tuple[int, float]]:
         asked = {"run_id": training["mlflow_run_id"], "metric_key": name}
         metrics = stack.mlflow.get("/metrics/get-history", **asked)["metrics"]
-        return sorted((int(metric["step"]), metric["value"]) for metric in metrics)
+        return sorted({(int(metric["step"]), metric["value"]) for metric in metrics})
 
     for name in FIGURES:
-        measured = [r["metrics"][name] for r in training["rounds"]]
-        assert history(name) == list(enumerate(measured))  # steps 0 to 3, all as the API says
+        measured = [r["metrics"].get(name) for r in training["rounds"]]
+        told = [(step, value) for step, value in enumerate(measured) if value is not None]
+        assert history(name) == told  # the steps that were evaluated, all as the API says
+        assert told[-1][0] == ROUNDS
     spent = [r["epsilon"] for r in training["rounds"] if r["kind"] == "training"]
     assert history("epsilon") == list(enumerate(spent, start=1))
 
@@ -171,7 +173,8 @@ def test_mlflow_has_the_plots_as_pictures(stack: Any, training: dict[str, Any]) 
     asked = {"run_id": training["mlflow_run_id"], "path": "plots"}
     files = stack.mlflow.get("/artifacts/list", **asked)["files"]
     assert {file["path"] for file in files} == {
-        f"plots/{name}.png" for name in ("roc", "auc", "accuracy", "epsilon")
+        f"plots/{name}.png"
+        for name in ("roc", "precision_recall", "reliability", "auc", "accuracy", "epsilon")
     }
     pictures = [path.read_bytes() for path in (stack.settings.home / "mlflow").rglob("*.png")]
     assert all(picture.startswith(b"\x89PNG\r\n") for picture in pictures)

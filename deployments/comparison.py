@@ -13,18 +13,17 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fl.architecture_spec import HogLogistic, Logistic
-from fl.architectures import build, features_of, load_weights
+from fl.architectures import build, load_weights, split_fixed
 from fl.course import Course
-from fl.errors import ModelError
 from fl.recipes import completed
 from fl.rehearsal import rehearse
-from fl.scoring import scores_of_records
+from fl.scoring import outputs_of, scores_of_records
 from fl.spec import LEAST_COHORT, ModelSpec, TrainingRequest
 from fl.split import HELD_OUT, split
 from fl.table import Split, Table
@@ -183,18 +182,10 @@ def _alone(spec: ModelSpec, table: Table, deal: Deal) -> NDArray[np.floating]:
     return scores
 
 
-def _features(spec: ModelSpec, table: Table) -> NDArray[np.float32]:
+def _features(spec: ModelSpec, table: Table) -> NDArray[Any]:
     """What the model sees of records, before it standardises; NaN for empty cells."""
-    import torch
-
-    module = build(spec)
-    try:
-        before = features_of(module)
-    except ModelError:
-        before = torch.nn.Identity()
-    with torch.inference_mode():
-        features: NDArray[np.float32] = before(torch.from_numpy(np.array(table.features))).numpy()
-    return features
+    fixed, _ = split_fixed(build(spec))
+    return table.features if fixed is None else outputs_of(fixed, table.features)
 
 
 def _figures(scores: NDArray[np.floating], test: Table) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from torch import nn
 
-from fl.architectures import build, features_of, load_weights, split_fixed, weights_of
+from fl.architectures import build, load_weights, split_fixed, weights_of
 from fl.arrays import record_of
 from fl.errors import ModelError
 from fl.evaluation.counts import COUNTS, WITH_SUBGROUPS, encode
@@ -125,7 +125,6 @@ def _trained(site: LocalSite, message: Message) -> Weights:
         table = replace(table, features=outputs_of(fixed, table.features, device=site.device))
     if kind != "train":
         return measure(
-            features_of(trained),
             weights,
             table,
             kind=kind,

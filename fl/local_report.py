@@ -22,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from fl.errors import ModelError
+from fl.evaluation.delong import auc_and_variance
+from fl.evaluation.histogram import checked_scores
 from fl.invitation import Digest, RoundInvitation
 from fl.spec import ModelName, Purpose
 from fl.subgroups import Subgroup
@@ -163,7 +165,7 @@ def report_of(
         ModelError: see ``figures_of``; the message holds no value.
     """
     contract = invitation.model.contract
-    s, y = _checked(scores, table.labels)
+    s, y = checked_scores(scores, table.labels)
     return LocalReport(
         training_id=invitation.training_id,
         model=invitation.model.name,
@@ -187,7 +189,7 @@ def figures_of(scores: ArrayLike, labels: ArrayLike) -> OwnFigures:
     Raises:
         ModelError: shapes that differ, a score outside 0 to 1, or a label other than 0 and 1.
     """
-    s, y = _checked(scores, labels)
+    s, y = checked_scores(scores, labels)
     negative, positive = s[y == 0], s[y == 1]
     auc, interval = _auc(negative, positive)
     right = (s >= THRESHOLD) == (y == 1)
@@ -233,32 +235,16 @@ def _auc(
 ) -> tuple[float | None, tuple[float, float] | None]:
     """The AUC and its interval at 95 %.
 
-    The interval is that of DeLong et al. (1988), computed by midranks (Sun and Xu 2014) and laid on
-    the logit, which keeps it within 0 to 1 (Pepe 2003, section 5.2). It needs two records of each
-    class and an AUC other than 0 and 1.
+    The interval is DeLong's, laid on the logit, which keeps it within 0 to 1 (Pepe 2003, section
+    5.2). It needs two records of each class and an AUC other than 0 and 1.
     """
-    n, p = len(negative), len(positive)
-    if n == 0 or p == 0:
+    if len(negative) == 0 or len(positive) == 0:
         return None, None
-    ranks = _midranks(np.concatenate([negative, positive]))
-    below = (ranks[n:] - _midranks(positive)) / n
-    above = 1 - (ranks[:n] - _midranks(negative)) / p
-    auc = min(max(float(below.mean()), 0.0), 1.0)
-    if n < 2 or p < 2 or not 0 < auc < 1:
+    auc, variance = auc_and_variance(negative, positive)
+    if not variance or not 0 < auc < 1:
         return auc, None
-    spread = math.sqrt(below.var(ddof=1) / p + above.var(ddof=1) / n)
-    if spread == 0:
-        return auc, None
-    logit, half = math.log(auc / (1 - auc)), _Z * spread / (auc * (1 - auc))
+    logit, half = math.log(auc / (1 - auc)), _Z * math.sqrt(variance) / (auc * (1 - auc))
     return auc, (_logistic(logit - half), _logistic(logit + half))
-
-
-def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = ((2 * last - counts + 1) / 2)[places]
-    return ranks
 
 
 def _logistic(x: float) -> float:
@@ -272,18 +258,3 @@ def _binned(scores: NDArray[np.float64]) -> tuple[int, ...]:
 
 def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _checked(
-    scores: ArrayLike, labels: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    s, y = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
-    if s.ndim != 1 or s.shape != y.shape:
-        raise ModelError(
-            f"scores of shape {s.shape} and labels of shape {y.shape}: both must be (n,)"
-        )
-    if outside := int(np.count_nonzero(~((s >= 0) & (s <= 1)))):
-        raise ModelError(f"{outside} of {s.size} scores are not numbers from 0 to 1")
-    if unknown := int(np.count_nonzero((y != 0) & (y != 1))):
-        raise ModelError(f"{unknown} of {y.size} labels are neither 0 nor 1")
-    return s, y

@@ -24,6 +24,7 @@ from fl.contract import DataContract
 from fl.data import load_table
 from fl.errors import ContractViolation
 from fl.evaluation import RocCurve
+from fl.evaluation.delong import auc_and_variance
 from fl.spec import ModelSpec
 from fl.table import Table
 from fl.weights import Weights
@@ -126,16 +127,9 @@ def exact_figures(
 
 def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> dict[str, float]:
     """The AUC and its interval; of a class of one record there is no variance and no interval."""
-    from scipy.stats import rankdata
-
-    ours, theirs = scores[positive], scores[~positive]
-    ranks = rankdata(np.concatenate([ours, theirs]))
-    above = (ranks[: len(ours)] - rankdata(ours)) / len(theirs)
-    below = 1 - (ranks[len(ours) :] - rankdata(theirs)) / len(ours)
-    auc = float(above.mean())
-    if min(len(ours), len(theirs)) < 2:
+    auc, variance = auc_and_variance(scores[~positive], scores[positive])
+    if variance is None:
         return {"auc": auc}
-    variance = above.var(ddof=1) / len(ours) + below.var(ddof=1) / len(theirs)
     reach = _DEVIATIONS * float(np.sqrt(variance))
     return {"auc": auc, "auc_low": max(0.0, auc - reach), "auc_high": min(1.0, auc + reach)}
 

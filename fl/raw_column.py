@@ -8,17 +8,14 @@ Each distinct text is looked at once, however many rows have it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# Python's float() reads more than a data steward means: "nan", "1_000", digits of other scripts.
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+from fl.cells import number_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +42,6 @@ class RawColumn:
 
         A token that is a number, such as -9, stands for all its spellings.
         """
-        # float() rounds correctly; pandas' own parser may be off by one unit in the last place and
-        # push a value over the edge of its range.
         found = (_number(text) for text in self.texts)
         values = np.fromiter(found, np.float64, count=len(self.texts))[self.codes]
         missing = self.missing | np.isin(values, [_number(token) for token in self.tokens])
@@ -68,4 +63,5 @@ def raw_column(cells: pd.Series, missing_tokens: Collection[str]) -> RawColumn:
 
 
 def _number(text: str) -> float:
-    return float(text) if _NUMBER.fullmatch(text) else np.nan
+    number = number_of(text)
+    return np.nan if number is None else number

@@ -1,6 +1,6 @@
 """The coordinator's part in finding the features' centre and spread, from the hospitals' sums.
 
-    config = measuring(stage, plan, weights, hospitals=3)     # what the hospitals are told
+    config = measuring(stage, plan, weights)                  # what the hospitals are told
     weights = absorbed(stage, plan, weights, mean, …)         # what their mean makes of the weights
 
 All of it works on what the noised sum has released, and costs no privacy.

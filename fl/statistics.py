@@ -1,6 +1,6 @@
 """A hospital's part in finding the features' centre and spread: one clipped, noised sum a round.
 
-    change = measure(features, weights, table, stage=..., plan=plan, generator=generator)
+    weights = measure(weights, table, kind="centre", radius=1.0, learning_rate=0.1, …)
 
 What leaves is a step of DP-SGD like any other, on a loss whose gradient is the record's own
 contribution: its offset from the centre so far, or the size of that offset, and a constant by which
@@ -34,7 +34,6 @@ _OFFSET_SHARE: Final = math.sqrt(1 - COUNT_SHARE**2)
 
 
 def measure(
-    features: nn.Module,
     weights: Weights,
     table: Table,
     *,
@@ -53,9 +52,8 @@ def measure(
     much (Dong, Roth and Su 2022, corollary 3.3).
 
     Args:
-        features: from a record as the table has it to its features, (n, *shape) to (n, d).
         weights: the incoming weights; the standardiser's among them.
-        table: n rows to train on.
+        table: n rows to train on, their features of shape (n, d).
         kind: ``centre`` sums the offsets, ``spread`` their absolute values.
         radius: L2 bound of a record's contribution, in units of the root of d; above 0.
         learning_rate: as the invitation has it.
@@ -72,7 +70,7 @@ def measure(
             f"{plan.sampling_rate:g}) and a radius above 0 (here {radius:g})"
         )
     contribution = _Contribution(
-        features, weights[CENTRE], kind=kind, radius=radius, clip_norm=plan.clip_norm
+        weights[CENTRE], kind=kind, radius=radius, clip_norm=plan.clip_norm
     )
     train_locally(
         contribution,
@@ -102,7 +100,6 @@ class _Contribution(nn.Module):
 
     def __init__(
         self,
-        features: nn.Module,
         centre: NDArray[np.float32],
         *,
         kind: StageKind,
@@ -110,7 +107,6 @@ class _Contribution(nn.Module):
         clip_norm: float,
     ) -> None:
         super().__init__()
-        self.features = features
         self.sums = nn.Linear(len(centre) + 1, 1, bias=False)
         nn.init.zeros_(self.sums.weight)
         self.register_buffer("_centre", torch.from_numpy(np.array(centre)), persistent=False)
@@ -118,10 +114,10 @@ class _Contribution(nn.Module):
         self._most = _OFFSET_SHARE * radius * math.sqrt(len(centre))
         self._radius = radius * math.sqrt(len(centre))
 
-    def forward(self, records: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Returns (n, 1), zeros at first."""
         with torch.no_grad():
-            offsets = without_nan(self.features(records) - self.get_buffer("_centre"))
+            offsets = without_nan(features - self.get_buffer("_centre"))
             if self._kind == "spread":
                 offsets = offsets.abs()
             norms = offsets.norm(dim=1, keepdim=True)

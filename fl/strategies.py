@@ -92,16 +92,9 @@ def build_strategy(spec: specs.StrategySpec, *, place: int = 0, rounds: int = 1)
                 server_learning_rate=spec.server_learning_rate,
                 server_momentum=spec.server_momentum,
             )
-        case specs.FedAdam():
-            return flower.FedAdam(
-                **_ONE_NODE,
-                eta=spec.eta,
-                beta_1=spec.beta_1,
-                beta_2=spec.beta_2,
-                tau=spec.tau,
-            )
-        case specs.FedYogi():
-            return flower.FedYogi(
+        case specs.FedAdam() | specs.FedYogi():
+            adaptive = flower.FedAdam if isinstance(spec, specs.FedAdam) else flower.FedYogi
+            return adaptive(
                 **_ONE_NODE,
                 eta=spec.eta,
                 beta_1=spec.beta_1,

@@ -50,24 +50,23 @@ class FedAvgM(_Strategy):
     server_momentum: Momentum = 0.9
 
 
-class FedAdam(_Strategy):
+class _Adaptive(_Strategy):
+    eta: Positive = 0.01
+    beta_1: Momentum = 0.9
+    beta_2: Momentum = 0.99
+    tau: Positive = 1e-3
+
+
+class FedAdam(_Adaptive):
     """Adam at the coordinator (Reddi et al. 2021)."""
 
     kind: Literal["fedadam"] = "fedadam"
-    eta: Positive = 0.01
-    beta_1: Momentum = 0.9
-    beta_2: Momentum = 0.99
-    tau: Positive = 1e-3
 
 
-class FedYogi(_Strategy):
+class FedYogi(_Adaptive):
     """Yogi at the coordinator (Reddi et al. 2021)."""
 
     kind: Literal["fedyogi"] = "fedyogi"
-    eta: Positive = 0.01
-    beta_1: Momentum = 0.9
-    beta_2: Momentum = 0.99
-    tau: Positive = 1e-3
 
 
 class FedAdagrad(_Strategy):

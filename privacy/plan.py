@@ -81,7 +81,10 @@ class PrivacyPlan(BaseModel):
 
     def evaluations_after(self, rounds: int) -> int:
         """How many evaluations there have been when those after so many rounds are done."""
-        return sum(self.evaluates_after(earlier) for earlier in range(rounds + 1))
+        # Reckoned from the end, as `evaluates_after` does.
+        last = min(self.all_evaluations - 1, self.rounds // self.evaluation_interval)
+        first = -(-(self.rounds - rounds) // self.evaluation_interval)
+        return max(0, last - first + 1)
 
     @model_validator(mode="after")
     def _evaluations_fit_the_rounds(self) -> Self:

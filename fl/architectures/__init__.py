@@ -64,16 +64,6 @@ def build(spec: ModelSpec) -> nn.Module:
     assert_never(spec.architecture)
 
 
-def features_of(module: nn.Module) -> nn.Module:
-    """Returns what a module does to records before it standardises them, without weights."""
-    before: list[nn.Module] = []
-    for name, layer in module.named_children():
-        if name == STANDARDISER:
-            return nn.Sequential(*before)
-        before.append(layer)
-    raise ModelError("the model does not standardise its features")
-
-
 def split_fixed(module: nn.Module) -> tuple[nn.Module | None, nn.Module]:
     """Parts a module into fixed features and what is trained on them.
 

@@ -133,6 +133,21 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
         ModelError: shapes that differ, a score outside 0 to 1 (a diverged model scores NaN),
             or a label other than 0 and 1. The message counts records and shows no value.
     """
+    s, y = checked_scores(scores, labels)
+    bins = bins_of(s)
+    return ScoreHistogram(
+        np.bincount(bins[y == 0], minlength=BINS), np.bincount(bins[y == 1], minlength=BINS)
+    )
+
+
+def checked_scores(
+    scores: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns scores and labels as float64, shape (n,), if they are such.
+
+    Raises:
+        ModelError: see ``score_histogram``.
+    """
     s, y = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
     if s.ndim != 1 or s.shape != y.shape:
         raise ModelError(
@@ -142,10 +157,7 @@ def score_histogram(scores: ArrayLike, labels: ArrayLike) -> ScoreHistogram:
         raise ModelError(f"{outside} of {s.size} scores are not numbers from 0 to 1")
     if unknown := int(np.count_nonzero((y != 0) & (y != 1))):
         raise ModelError(f"{unknown} of {y.size} labels are neither 0 nor 1")
-    bins = bins_of(s)
-    return ScoreHistogram(
-        np.bincount(bins[y == 0], minlength=BINS), np.bincount(bins[y == 1], minlength=BINS)
-    )
+    return s, y
 
 
 def _nearest(counts: NDArray[np.int64]) -> NDArray[np.int64]:

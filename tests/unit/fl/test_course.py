@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fl.architecture_spec import Logistic
-from fl.architectures import build, features_of, initial_weights
+from fl.architectures import initial_weights
 from fl.contract import CategoryColumn, DataContract, Label, NumberColumn
 from fl.course import Course
 from fl.errors import ModelError, RoundError
@@ -163,7 +163,6 @@ def test_one_record_more_moves_the_sums_by_the_clip_norm_at_most(
 
     def sums(part: Table) -> NDArray[np.float64]:
         after = measure(
-            features_of(build(SPEC)),
             weights,
             part,
             kind=kind,  # type: ignore[arg-type]
@@ -183,7 +182,6 @@ def test_measuring_needs_a_standardiser_and_all_rows() -> None:
     sampled = plan().model_copy(update={"sampling_rate": 0.5})
     with pytest.raises(ModelError, match="sampling_rate 1"):
         measure(
-            features_of(build(SPEC)),
             initial_weights(SPEC, seed=0),
             table(5),
             kind="centre",

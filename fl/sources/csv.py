@@ -158,9 +158,12 @@ class _Checked(io.RawIOBase):
             if self.is_broken:
                 break
             if not piece:
-                return self._end
-            # Half a character waits for its other half: a row in which it is would be no text.
+                return whole + self._end
+            # Half a character waits for its other half: a row in which it is would be no text. So
+            # does half a line end: Arrow takes a block that is but the other half for the last one.
             self._half, _ = self._decoder.getstate()
+            if whole.endswith(b"\r"):
+                self._half = b"\r"
             if whole := whole[: len(whole) - len(self._half)]:
                 return whole
         return b""

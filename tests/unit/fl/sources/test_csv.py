@@ -65,6 +65,14 @@ def written(rows: list[dict[str, str]], *, line_end: str) -> str:
     return text.getvalue()
 
 
+@pytest.mark.parametrize("block_bytes", range(32, 48))
+def test_a_line_end_may_be_cut_by_a_block(tmp_path: Path, block_bytes: int) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"x,c,y,who,note\r\n1,a,0,p1,\r\n2,a,1,p2,\r\n")
+    assert outcome(path, block_bytes=block_bytes) == outcome(path)
+    assert outcome(path) != [("", "not-a-csv", 1)]
+
+
 @tmp_settings
 @given(rows=st.lists(CELLS, min_size=1, max_size=20), line_end=st.sampled_from(["\n", "\r\n"]))
 def test_the_size_of_blocks_changes_nothing(

@@ -10,6 +10,7 @@ sent anywhere. A later evaluation of the same training takes the place of the ea
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from uuid import UUID
 
@@ -29,10 +30,17 @@ _evaluations = sa.Table(
 
 
 class SiteEvaluations:
-    """The figures in the file of a hospital's store."""
+    """The figures in the file of a hospital's store; it is opened when they are asked for.
+
+    Every round's run has them at hand, only the last one of a training keeps any.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._engine = open_site_database(path, _metadata, append_only=())
+        self._path = path
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        return open_site_database(self._path, _metadata, append_only=())
 
     def keep(self, training_id: UUID, *, report: str, at: datetime) -> None:
         """Keeps the figures of a training, JSON, in place of any that are there."""

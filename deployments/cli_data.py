@@ -60,7 +60,7 @@ def contract_init(
     force: Force = False,
 ) -> None:
     """Draft a data contract from tables' headers and the kinds of their cells."""
-    from deployments.contract_draft import NOT_HELD, contract_yaml
+    from deployments.contract_draft import NOT_HELD, draft_yaml
     from deployments.contract_look import look
     from deployments.contract_questions import Asked, draft_of
 
@@ -75,7 +75,7 @@ def contract_init(
         say=_print,
     )
     draft = draft_of(look(files), asked)
-    _write(output, contract_yaml(draft), force=force)
+    _write(output, draft_yaml(draft), force=force)
     _show(draft.contract)
     for name, origin in draft.origins.items():
         if NOT_HELD in origin:

@@ -2,7 +2,7 @@
 
     proposal = propose(looks["age"], public=False)
     proposal.column         # NumberColumn(name="age", minimum=0, maximum=120, unit="a"), or None
-    text = contract_yaml(Draft(contract, origins, left_out))
+    text = draft_yaml(Draft(contract, origins, left_out))
 
 Unless the data are public, nothing of their values is proposed: ranges come from
 `deployments.known_columns`, categories and classes from the usual ways to write them.
@@ -34,7 +34,8 @@ from fl.subgroups import Subgroup
 _FEW_GRADES: Final = 10
 """Whole numbers no further apart are grades or yes and no: their range is what they are."""
 
-FROM_DATA: Final = "from public data, rounded outwards"
+FROM_DATA: Final = "from public data"
+ROUNDED: Final = f"{FROM_DATA}, rounded outwards"
 TYPED: Final = "as it was typed"
 NOT_HELD: Final = "does not hold them: look at the unit"
 USUAL: Final = "the usual way to write it"
@@ -86,7 +87,7 @@ def propose(column: ColumnLook, *, public: bool) -> Proposal:
     if column.kind == "number":
         return _number_proposal(column, known, public=public)
     if public and len(column.distinct) > 1:
-        return Proposal(_category(column, column.distinct), FROM_DATA.split(",")[0])
+        return Proposal(_category(column, column.distinct), FROM_DATA)
     return Proposal(None)
 
 
@@ -129,7 +130,7 @@ def outwards(minimum: float, maximum: float) -> tuple[float, float]:
     return _tidy(low), _tidy(high)
 
 
-def contract_yaml(draft: Draft) -> str:
+def draft_yaml(draft: Draft) -> str:
     """Returns a draft as YAML with comments.
 
     Raises:
@@ -175,10 +176,11 @@ def _number_proposal(column: ColumnLook, known: KnownColumn | None, *, public: b
         )
         return Proposal(found, known.source)
     if public:
-        low, high = column.minimum, column.maximum
+        low, high, origin = column.minimum, column.maximum, FROM_DATA
         if not (column.whole and 0 < high - low <= _FEW_GRADES):
-            low, high = outwards(low, high)
-        origin = FROM_DATA if known is None else f"{FROM_DATA}; {_not_held(known)}"
+            (low, high), origin = outwards(low, high), ROUNDED
+        if known is not None:
+            origin = f"{origin}; {_not_held(known)}"
         return Proposal(number_column(column, low, high, whole=column.whole), origin)
     return Proposal(None)
 

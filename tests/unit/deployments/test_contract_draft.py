@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.contract_draft import Draft, contract_yaml, outwards, propose, reason_to_leave_out
+from deployments.contract_draft import Draft, draft_yaml, outwards, propose, reason_to_leave_out
 from deployments.contract_look import ColumnLook
 from deployments.known_columns import KNOWN, known_column
 from fl.contract import MISSING_TOKENS, CategoryColumn, DataContract, Label, NumberColumn
@@ -126,5 +126,5 @@ def test_a_draft_reads_as_it_was_written_whatever_its_names(
         label=Label(name=label, negative="no", positive="1.0"),
     )
     origins = {number: f"from {category}", category: number}
-    text = contract_yaml(Draft(contract, origins, {label: number}))
+    text = draft_yaml(Draft(contract, origins, {label: number}))
     assert DataContract.model_validate(yaml.safe_load(text)) == contract

@@ -44,9 +44,14 @@ def check_parameters(parameters: Mapping[str, Any]) -> RoundInvitation:
     if len(text) > MOST_BYTES:
         raise Refusal("parameters", f"{len(text)} bytes are more than {MOST_BYTES}")
     try:
-        return RoundInvitation.model_validate_json(text, strict=True)
+        invitation = RoundInvitation.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise Refusal("parameters", _rules(error)) from None
+    # A value may have another one that stands for it, such as an operating point that names none.
+    # The coordinator sends what was meant; what else was sent, nobody here has read.
+    if json.loads(invitation.model_dump_json(exclude_unset=True)) != json.loads(text):
+        raise Refusal("parameters", "the invitation reads otherwise than it is written")
+    return invitation
 
 
 def round_named(parameters: Mapping[str, Any]) -> UUID | None:

@@ -71,6 +71,16 @@ def test_an_invitation_as_the_coordinator_sends_it_gets_through(invite: Invite) 
     assert check_parameters({"invitation": invitation.model_dump(mode="json")}) == invitation
 
 
+@pytest.mark.parametrize("point", [{}, {"threshold": None}, {"least_sensitivity": None}])
+def test_what_would_be_read_as_something_else_is_refused(
+    asked: dict[str, Any], point: dict[str, Any]
+) -> None:
+    assert let_through({"invitation": asked}) is not None
+    asked["model"]["operating_point"] = point
+    refusal = refusal_of({"invitation": asked})
+    assert "reads otherwise" in str(refusal)
+
+
 @given(JSON)
 def test_no_other_json_gets_through(value: Any) -> None:
     refusal_of({"invitation": value})

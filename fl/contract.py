@@ -162,6 +162,17 @@ class Images(_Frozen):
     minimum: Limit = 0
     maximum: Limit = 255
 
+    @property
+    def pixel_type(self) -> Literal["uint8", "float32"]:
+        """NumPy's name of a pixel's type: bytes where the range is theirs."""
+        return "uint8" if (self.minimum, self.maximum) == (0, 255) else "float32"
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Shape of an image as people have it: a grey one without an axis for the channel."""
+        size = (self.height, self.width)
+        return size if self.channels == 1 else (*size, self.channels)
+
     @model_validator(mode="after")
     def _range_is_not_empty(self) -> Self:
         if self.minimum >= self.maximum:

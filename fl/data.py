@@ -59,7 +59,6 @@ from fl.encoding import empty_cells, encoded
 from fl.errors import ContractViolation, Violation
 from fl.row_store import RowStore
 from fl.sources.csv import header_violations
-from fl.sources.pixels import pixel_type
 from fl.table import Table
 
 
@@ -133,7 +132,7 @@ class _Rows:
     def __init__(self, contract: DataContract) -> None:
         self._contract = contract
         self._tokens = empty_cells(contract)
-        kind = np.float32 if contract.images is None else pixel_type(contract.images)
+        kind = "float32" if contract.images is None else contract.images.pixel_type
         self._features = RowStore(contract.shape, kind)
         self._labels: list[NDArray[np.float32]] = []
         self._groups: list[NDArray[np.int8]] = []

@@ -200,19 +200,8 @@ def example_input(spec: ModelSpec) -> pd.DataFrame | NDArray[Any]:
     images = spec.contract.images
     if images is not None:
         middle = images.minimum / 2 + images.maximum / 2
-        return np.full((1, *image_shape(images)), middle, image_type(images))
+        return np.full((1, *images.array_shape), middle, images.pixel_type)
     return example_frame(spec.contract)
-
-
-def image_shape(images: Images) -> tuple[int, ...]:
-    """Shape of an image as people have it: grey ones without an axis for the channel."""
-    size = (images.height, images.width)
-    return size if images.channels == 1 else (*size, images.channels)
-
-
-def image_type(images: Images) -> np.dtype[Any]:
-    """Type of a pixel: bytes where the contract's range is theirs."""
-    return np.dtype(np.uint8 if (images.minimum, images.maximum) == (0, 255) else np.float32)
 
 
 def _load_pyfunc(path: str) -> Predictor:

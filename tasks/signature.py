@@ -54,8 +54,5 @@ def _type_of(column: NumberColumn | CategoryColumn) -> DataType:
 
 
 def _images(images: Images) -> Schema:
-    size = (images.height, images.width)
-    shape = size if images.channels == 1 else (*size, images.channels)
-    is_bytes = (images.minimum, images.maximum) == (0, 255)
-    kind: np.dtype[Any] = np.dtype(np.uint8 if is_bytes else np.float32)
-    return Schema([TensorSpec(kind, (-1, *shape))])
+    kind: np.dtype[Any] = np.dtype(images.pixel_type)
+    return Schema([TensorSpec(kind, (-1, *images.array_shape))])

@@ -24,7 +24,7 @@ from fl.contract import Images
 from fl.errors import Violation
 from fl.row_store import slices
 from fl.sources import dicom
-from fl.sources.pixels import broken_rule, fitted, pixel_type
+from fl.sources.pixels import broken_rule, fitted
 from fl.sources.places import IMAGE_SUFFIXES
 
 FILE_COLUMN: Final = "file"
@@ -54,7 +54,7 @@ class Pictures:
         read = partial(_read, self._folder.resolve(), images)
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
             for part in slices(len(names), 4 * images.channels * images.height * images.width):
-                pixels = np.zeros((part.stop - part.start, *shape), pixel_type(images))
+                pixels = np.zeros((part.stop - part.start, *shape), images.pixel_type)
                 broken: Counter[str] = Counter()
                 with warnings.catch_warnings():
                     # Pillow warns of what is refused here by its size, and of odd metadata.

@@ -24,7 +24,7 @@ from fl.errors import ContractViolation, Violation
 from fl.row_store import slices
 from fl.sources.csv import header_violations
 from fl.sources.parquet import text_frame
-from fl.sources.pixels import fitted_all, pixel_type
+from fl.sources.pixels import fitted_all
 from fl.sources.places import refused
 
 IMAGES: Final = "images"
@@ -86,7 +86,7 @@ class Pictures:
             yield self._parts.send(part.stop - part.start)
 
     def _read(self, path: Path) -> Generator[tuple[NDArray[Any], list[Violation]], int, None]:
-        nothing = np.empty((0, 0, 0, 0), pixel_type(self._images)), list[Violation]()
+        nothing = np.empty((0, 0, 0, 0), self._images.pixel_type), list[Violation]()
         with _archive(path) as archive:
             array = _Array(archive, IMAGES)
             order = _channels_last(array.shape, self._images)

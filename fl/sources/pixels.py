@@ -12,18 +12,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from fl.contract import Images
 from fl.errors import Violation
 
 _GREY: Final = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def pixel_type(images: Images) -> DTypeLike:
-    """The type of a contract's pixels."""
-    return np.uint8 if (images.minimum, images.maximum) == (0, 255) else np.float32
 
 
 def fitted_all(
@@ -40,7 +35,7 @@ def fitted_all(
         shape (n, channels, height, width), black where an image breaks a rule.
     """
     shape = (images.channels, images.height, images.width)
-    out = np.zeros((len(rows), *shape), pixel_type(images))
+    out = np.zeros((len(rows), *shape), images.pixel_type)
     same = rows.shape[1:] == (images.height, images.width, images.channels)
     if same and rows.dtype == out.dtype == np.uint8:
         return np.ascontiguousarray(rows.transpose(0, 3, 1, 2)), []
@@ -73,9 +68,9 @@ def fitted(pixels: NDArray[Any], images: Images) -> NDArray[Any]:
     stacked = np.stack(planes)
     if stacked.dtype != np.uint8:
         stacked = np.clip(stacked, images.minimum, images.maximum)
-        if pixel_type(images) == np.uint8:
+        if images.pixel_type == "uint8":
             stacked = np.rint(stacked)
-    return stacked.astype(pixel_type(images))
+    return stacked.astype(images.pixel_type)
 
 
 def _with_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
